@@ -1,0 +1,1 @@
+"""Target tracking exactly as AWS does it."""

@@ -1,0 +1,1 @@
+"""SageMaker on loopback: the AWS wire over fleet and autoscaling."""

@@ -1,0 +1,1 @@
+"""Simulated instances behind a router: one model for the virtual and the wall clock."""

@@ -1,0 +1,1 @@
+"""Locust as an open-loop generator. Only this package may import Locust or gevent."""

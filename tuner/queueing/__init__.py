@@ -1,0 +1,1 @@
+"""Exact queueing references, the latency-curve model, and capacity under an SLO."""

@@ -1,0 +1,1 @@
+"""From capacity and traffic to a policy, with the rejected ones and why."""

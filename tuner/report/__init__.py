@@ -1,0 +1,1 @@
+"""Figures, one self-contained page, console text, JUnit."""

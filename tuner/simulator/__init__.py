@@ -1,0 +1,1 @@
+"""Policies against traffic and capacity on a virtual clock."""

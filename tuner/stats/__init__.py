@@ -1,0 +1,1 @@
+"""Statistics of latencies: request columns, histograms, intervals, steady state."""

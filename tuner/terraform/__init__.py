@@ -1,0 +1,1 @@
+"""The Terraform module, and the writer of its variables."""

@@ -1,0 +1,1 @@
+"""Arrival processes, traffic profiles and payload corpora."""
