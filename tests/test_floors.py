@@ -46,7 +46,7 @@ OUTSIDE: dict[str, set[str]] = {
     **{room: NUMERIC for room, floor in FLOORS.items() if floor in (1, 3, 4)},
     "fleet": {"numpy"},
     "autoscaling": {"numpy"},
-    "plan": set(),
+    "plan": {"pydantic"},
     "store": {"numpy", "pyarrow"},
     "load": {"numpy", "locust", "gevent", "httptools", "psutil", "botocore", "boto3"},
     "endpoints": {"boto3", "botocore", "psutil"},

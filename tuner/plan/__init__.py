@@ -1,0 +1,1 @@
+"""The plan of a campaign: ``tuner.toml`` and flags, checked as a whole."""

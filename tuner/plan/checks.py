@@ -1,0 +1,106 @@
+"""What one table cannot know of itself: checks over keys, tables and the file system."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import Problem
+from tuner.plan.tables import (
+    CLIENT_TIMEOUT_FACTOR,
+    EndpointTable,
+    LoadTable,
+    SloTable,
+    TrafficTable,
+)
+from tuner.units import ms_to_s
+
+
+def cross_checks(tables: Mapping[str, Any], base_dir: Path) -> Iterator[Problem]:
+    if endpoint := tables.get("endpoint"):
+        yield from _check_endpoint(endpoint, base_dir)
+    if slo := tables.get("slo"):
+        yield from _check_slo(slo, tables.get("load"))
+    if load := tables.get("load"):
+        yield from _check_load(load, base_dir)
+    if traffic := tables.get("traffic"):
+        yield from _check_traffic(traffic, base_dir)
+    capacity = tables.get("capacity")
+    if capacity and capacity.min_capacity > capacity.max_capacity:
+        yield Problem(
+            "capacity.min_capacity",
+            "is above capacity.max_capacity",
+            capacity.min_capacity,
+            f"at most {capacity.max_capacity}",
+        )
+
+
+def _check_endpoint(endpoint: EndpointTable, base_dir: Path) -> Iterator[Problem]:
+    if endpoint.kind == "sagemaker" and endpoint.name is None:
+        yield Problem("endpoint.name", "is required for kind = sagemaker")
+    if endpoint.kind == "http" and endpoint.url is None:
+        yield Problem("endpoint.url", "is required for kind = http", allowed="http(s)://…")
+    if endpoint.kind != "http" and endpoint.url is not None:
+        yield Problem("endpoint.url", "is only for kind = http; use endpoint_url", endpoint.url)
+    if endpoint.preset is not None and endpoint.spec is not None:
+        yield Problem("endpoint.spec", "cannot be given together with endpoint.preset")
+    if endpoint.kind != "emulator":
+        for key in ("preset", "spec"):
+            if (value := getattr(endpoint, key)) is not None:
+                yield Problem(f"endpoint.{key}", "is only for kind = emulator", value)
+    if endpoint.spec is not None and not (base_dir / endpoint.spec).is_file():
+        yield Problem("endpoint.spec", "no such file", endpoint.spec)
+
+
+def _check_slo(slo: SloTable, load: LoadTable | None) -> Iterator[Problem]:
+    objectives = {k: v for k, v in slo.model_dump().items() if k.endswith("_ms") and v is not None}
+    if not objectives:
+        yield Problem("slo", "needs at least one of p50_ms … p99_9_ms, ttft_p95_ms")
+        return
+    for prefix in ("p", "ttft_p"):
+        ordered = [(k, v) for k, v in objectives.items() if k.startswith(prefix)]
+        for (lower, a), (upper, b) in itertools.pairwise(ordered):
+            if a > b:
+                yield Problem(f"slo.{lower}", f"is above slo.{upper}", a, f"at most {b}")
+    if load is not None and load.timeout_s is not None:
+        least = CLIENT_TIMEOUT_FACTOR * ms_to_s(max(objectives.values()))
+        if load.timeout_s < least:
+            yield Problem(
+                "load.timeout_s",
+                "is too short: slow answers would be cut off before the SLO could be judged",
+                load.timeout_s,
+                f"at least {least:g} (four times the slowest objective)",
+            )
+
+
+def _check_load(load: LoadTable, base_dir: Path) -> Iterator[Problem]:
+    if load.body is None and not load.payloads:
+        yield Problem("load", 'needs body = "…" or payloads = [{ file = "…" }]')
+    if load.body is not None and load.payloads:
+        yield Problem("load.body", "cannot be given together with load.payloads")
+    for number, entry in enumerate(load.payloads):
+        if not _matches(base_dir, entry.file):
+            yield Problem(f"load.payloads.{number}.file", "no such file", entry.file)
+    if len(set(load.instance_counts)) != len(load.instance_counts):
+        yield Problem("load.instance_counts", "names a count twice", list(load.instance_counts))
+
+
+def _matches(base_dir: Path, pattern: str) -> bool:
+    path = Path(pattern)
+    if path.is_absolute():
+        return path.is_file() or any(path.parent.glob(path.name))
+    return (base_dir / pattern).is_file() or any(base_dir.glob(pattern))
+
+
+def _check_traffic(traffic: TrafficTable, base_dir: Path) -> Iterator[Problem]:
+    if traffic.csv is not None and traffic.peak_per_min is not None:
+        yield Problem("traffic.peak_per_min", "cannot be given together with traffic.csv")
+    if traffic.csv is not None and not (base_dir / traffic.csv).is_file():
+        yield Problem("traffic.csv", "no such file", traffic.csv)
+    if traffic.mix and sum(traffic.mix.values()) > 1.0 + 1e-9:
+        yield Problem("traffic.mix", "shares add up to more than 1", dict(traffic.mix))
+    trough, peak = traffic.trough_per_min, traffic.peak_per_min
+    if trough is not None and peak is not None and trough > peak:
+        yield Problem("traffic.trough_per_min", "is above traffic.peak_per_min", trough)

@@ -1,0 +1,1 @@
+"""A run directory: a durable SQLite journal beside columnar request files."""
