@@ -1,0 +1,167 @@
+"""What a simulated fleet is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tuner.fleet.service import ServiceTime
+
+
+class RoutingStrategy(StrEnum):
+    """SageMaker's routing strategies (``ProductionVariant.RoutingConfig``)."""
+
+    RANDOM = "RANDOM"
+    LEAST_OUTSTANDING_REQUESTS = "LEAST_OUTSTANDING_REQUESTS"
+
+
+class QueueOrder(StrEnum):
+    """Which waiting request an instance starts next."""
+
+    FIFO = "fifo"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class Contention:
+    """Requests in service slow each other down.
+
+    With k requests in service each progresses at ``1 / (1 + alpha (k-1) + beta k (k-1))`` of
+    its unloaded speed: Gunther's universal scalability law read as limited processor sharing.
+    alpha = 1, beta = 0 is exact processor sharing.
+    """
+
+    alpha: float
+    beta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0.0 or self.beta < 0.0:
+            raise ValueError(f"contention must not be negative: {self.alpha}, {self.beta}")
+
+    def speed(self, in_service: int) -> float:
+        """Progress per second of each of ``in_service`` requests, 1 when alone."""
+        others = in_service - 1
+        return 1.0 / (1.0 + self.alpha * others + self.beta * in_service * others)
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """A worker serves up to ``max_size`` requests at once.
+
+    A batch starts when it is full, or when its oldest request has waited ``max_wait_s``; it
+    takes the longest service time drawn for its requests plus ``per_item_s`` for each of them.
+    """
+
+    max_size: int
+    max_wait_s: float = 0.0
+    per_item_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_size < 1 or self.max_wait_s < 0.0 or self.per_item_s < 0.0:
+            raise ValueError("a batch needs max_size >= 1 and times that are not negative")
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """The first ``requests`` on a new instance take ``factor`` times as long."""
+
+    requests: int
+    factor: float
+
+    def __post_init__(self) -> None:
+        if self.requests < 0 or self.factor < 1.0:
+            raise ValueError("a cold start needs requests >= 0 and factor >= 1")
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """One instance: its workers, its queue, and how long a request takes.
+
+    Parameters
+    ----------
+    service
+        Time a request occupies one worker that works for nobody else.
+    workers
+        Requests served at once.
+    queue_limit
+        Requests that may wait beyond those in service; None is no limit. One more is refused.
+    order
+        Which waiting request starts next.
+    contention, batching
+        At most one of the two; neither is independent workers.
+    cold_start
+        Slow first requests of an instance launched later (not of the initial ones).
+    per_byte_s
+        Service time added for each byte of the request body.
+    overhead
+        Time the platform adds to the answer outside the instance (``OverheadLatency``).
+    vcpus
+        Cores, for ``CPUUtilization`` (0 to 100 x vcpus).
+    """
+
+    service: ServiceTime
+    workers: int = 1
+    queue_limit: int | None = None
+    order: QueueOrder = QueueOrder.FIFO
+    contention: Contention | None = None
+    batching: Batching | None = None
+    cold_start: ColdStart | None = None
+    per_byte_s: float = 0.0
+    overhead: ServiceTime = field(default_factory=lambda: ServiceTime.deterministic(0.0))
+    vcpus: int = 4
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.vcpus < 1:
+            raise ValueError(f"workers and vcpus must be at least 1: {self.workers}, {self.vcpus}")
+        if self.queue_limit is not None and self.queue_limit < 0:
+            raise ValueError(f"queue_limit must not be negative: {self.queue_limit}")
+        if self.per_byte_s < 0.0:
+            raise ValueError(f"per_byte_s must not be negative: {self.per_byte_s}")
+        if self.contention is not None and self.batching is not None:
+            raise ValueError("an instance either batches or shares its processor, not both")
+        if self.order is QueueOrder.RANDOM and (self.contention or self.batching):
+            raise ValueError("random order of service is for independent workers only")
+
+    @property
+    def plain(self) -> bool:
+        """Independent workers in order of arrival: completion is known on arrival."""
+        fifo = self.order is QueueOrder.FIFO
+        return fifo and self.contention is None and self.batching is None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSpec:
+    """Instances behind a router.
+
+    Parameters
+    ----------
+    instance
+        Every instance is the same.
+    instance_count
+        Instances in service at the start.
+    routing
+        How the router picks an instance.
+    launch_lag
+        From the order of an instance to its taking traffic.
+    drain_s
+        How long an instance taken out may finish its requests before it is killed (SageMaker:
+        SIGTERM, SIGKILL 30 s later).
+    timeout_s
+        When the platform gives up on an answer (SageMaker: 60 s); infinite for never.
+    zones
+        Availability zones, filled evenly.
+    """
+
+    instance: InstanceSpec
+    instance_count: int = 1
+    routing: RoutingStrategy = RoutingStrategy.RANDOM
+    launch_lag: ServiceTime = field(default_factory=lambda: ServiceTime.deterministic(0.0))
+    drain_s: float = 30.0
+    timeout_s: float = 60.0
+    zones: int = 3
+
+    def __post_init__(self) -> None:
+        if self.instance_count < 0 or self.zones < 1:
+            raise ValueError("need instance_count >= 0 and zones >= 1")
+        if self.drain_s < 0.0 or not self.timeout_s > 0.0:
+            raise ValueError("need drain_s >= 0 and timeout_s > 0")
