@@ -1,0 +1,67 @@
+"""The command line: parse, call one function, print, exit code.
+
+Heavy imports happen inside a subcommand, so that ``tuner --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuner.commands.arguments import build_parser
+from tuner.errors import TunerError
+
+if TYPE_CHECKING:
+    from tuner.commands.ui import Ui
+
+INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        command = importlib.import_module(f"tuner.commands.{args.module}")
+        return int(command.main(args, _ui(args)))
+    except TunerError as error:
+        print(f"tuner: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("tuner: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (``tuner … | head``): nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        print(f"tuner: internal error: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"  next:    please report it with {_keep_traceback()}", file=sys.stderr)
+        return 1
+
+
+def _ui(args: argparse.Namespace) -> Ui:
+    from tuner.commands.ui import PlainUi
+
+    if getattr(args, "plain", False) or not sys.stderr.isatty():
+        return PlainUi(sys.stdout, sys.stderr)
+    from tuner.commands.live import LiveUi
+
+    return LiveUi(sys.stdout, sys.stderr)
+
+
+def _keep_traceback() -> str:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="tuner-", suffix=".traceback", delete=False, encoding="utf-8"
+    ) as file:
+        traceback.print_exc(file=file)
+    return str(Path(file.name))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""Every subcommand and its flags. Only the standard library: ``--help`` must answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+from tuner import __version__
+
+EXIT_CODES = """\
+exit codes:
+  0    done, and the SLO can be held
+  1    tuner itself failed
+  2    bad input: a flag, the plan, a file, a run directory, or the endpoint
+  3    the SLO cannot be met by any allowed capacity
+  4    the data do not support an answer; what to measure next is printed
+  130  interrupted; what was measured is kept
+"""
+
+SLO_KEYS = (
+    "p50_ms",
+    "p90_ms",
+    "p95_ms",
+    "p99_ms",
+    "p99_9_ms",
+    "ttft_p50_ms",
+    "ttft_p90_ms",
+    "ttft_p95_ms",
+    "ttft_p99_ms",
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="tuner",
+        description="Measure a SageMaker real-time endpoint under open-loop load and set its "
+        "autoscaling from what was measured.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tuner {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_demo, _init, _emulate, _run, _recommend, _report, _export):
+        add(commands)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    module: str | None = None,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(module=module or name)
+    parser.add_argument(
+        "--plain", action="store_true", help="plain lines instead of a live display"
+    )
+    return parser
+
+
+def _number(least: float, *, integer: bool = False) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = int(text) if integer else float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not math.isfinite(value) or value < least:
+            raise argparse.ArgumentTypeError(f"{text} is not allowed: at least {least:g}")
+        return value
+
+    return parse
+
+
+def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "demo", "the whole job against an emulated endpoint, in two minutes"
+    )
+    parser.add_argument("--out", metavar="DIR", help="run directory (default: reports/demo-…)")
+    parser.add_argument("--seed", type=_number(0, integer=True), default=1, metavar="N")
+
+
+def _init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "init", "write a commented tuner.toml")
+    parser.add_argument("path", nargs="?", default="tuner.toml", metavar="FILE")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+
+
+def _emulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "emulate", "serve an emulated SageMaker endpoint until stopped")
+    parser.add_argument("--preset", metavar="NAME", help="a built-in server model (see --list)")
+    parser.add_argument("--spec", metavar="FILE", help="a server model of your own (see --example)")
+    parser.add_argument(
+        "--port",
+        type=_number(0, integer=True),
+        default=8000,
+        metavar="N",
+        help="0 takes a free one (default: 8000)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: loopback)")
+    parser.add_argument(
+        "--minute-seconds",
+        type=_number(0.05),
+        default=60.0,
+        metavar="S",
+        help="length of a control-plane minute; latency is never scaled",
+    )
+    parser.add_argument(
+        "--local",
+        metavar="COMMAND",
+        help="serve a real model: a command with {port}, one process an instance",
+    )
+    parser.add_argument("--faults", metavar="FILE", help="a script of faults over time")
+    parser.add_argument("--list", action="store_true", help="list the presets and stop")
+    parser.add_argument("--example", action="store_true", help="print an example spec and stop")
+
+
+def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "run", "measure an endpoint as a plan says, and recommend")
+    parser.add_argument("plan", metavar="PLAN", help="a tuner.toml")
+    parser.add_argument("--out", metavar="DIR", help="run directory (default: reports/…)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out (default: the newest unfinished one)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_number(1, integer=True),
+        metavar="N",
+        help="generator processes on this machine",
+    )
+    parser.add_argument("--locustfile", metavar="FILE", help="drive your own Locust User classes")
+    parser.add_argument(
+        "--yes-this-is-production",
+        action="store_true",
+        help="allow load on an endpoint named or tagged as production",
+    )
+
+
+def _slo_flags(parser: argparse.ArgumentParser) -> None:
+    for key in SLO_KEYS:
+        name = "--slo-" + key.replace("_", "-")
+        hidden = key not in ("p95_ms", "p99_ms", "ttft_p95_ms")
+        parser.add_argument(
+            name,
+            type=_number(1e-3),
+            metavar="N",
+            dest=f"slo_{key}",
+            help=argparse.SUPPRESS if hidden else "another objective than the plan's",
+        )
+    parser.add_argument(
+        "--slo-max-error-rate",
+        type=_number(0),
+        metavar="X",
+        dest="slo_max_error_rate",
+        help="share of requests that may fail",
+    )
+
+
+def _recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "recommend", "the policy for a traffic, from a run directory")
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument("--traffic", metavar="CSV", help="requests per minute; else the plan's")
+    parser.add_argument("--growth", type=_number(1e-6), metavar="X", help="multiply the traffic")
+    _slo_flags(parser)
+    parser.add_argument("--lose", metavar="WHAT", help="none, '1 instance', '1 zone of 3'")
+    parser.add_argument("--min-capacity", type=_number(1, integer=True), metavar="N")
+    parser.add_argument("--max-capacity", type=_number(1, integer=True), metavar="N")
+    parser.add_argument("--instance-type", metavar="TYPE")
+    parser.add_argument("--price-per-hour-usd", type=_number(1e-9), metavar="USD")
+    parser.add_argument(
+        "--launch-lag-s",
+        type=_number(0),
+        metavar="S",
+        help="seconds from order to service; default: as measured",
+    )
+    parser.add_argument("--json", action="store_true", help="print recommendation.json")
+    parser.add_argument(
+        "--out", metavar="DIR", help="write there instead of into the run directory"
+    )
+    parser.add_argument("--no-report", action="store_true", help="write no page and no figures")
+
+
+def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "report", "make the report again from a run directory")
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument(
+        "--out", metavar="DIR", help="write there instead of into the run directory"
+    )
+
+
+def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "export", "write every measured request as CSV or Parquet")
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument(
+        "--format",
+        choices=("csv", "parquet", "hdr"),
+        default="csv",
+        help="hdr: an HdrHistogram log of each stage",
+    )
+    parser.add_argument("--out", metavar="DIR", help="default: RUN/export")

@@ -1,0 +1,109 @@
+"""``tuner export``: every measured request, for other tools."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from pathlib import Path
+
+from tuner.campaign.types import StageResult
+from tuner.commands.ui import Ui
+from tuner.errors import InputError
+from tuner.stats.requests import Outcome
+from tuner.store.files import write_whole
+from tuner.store.parquet import parquet_bytes
+from tuner.store.run import Run
+
+STAGE_FIELDS = (
+    "stage",
+    "kind",
+    "instance_count",
+    "rate_per_s",
+    "duration_s",
+    "started_at_unix_s",
+    "requests",
+    "failures",
+    "void",
+)
+REQUEST_FIELDS = (
+    "stage",
+    "scheduled_s",
+    "sent_s",
+    "first_chunk_s",
+    "done_s",
+    "outcome",
+    "payload_class",
+    "worker",
+)
+
+
+def main(args: argparse.Namespace, ui: Ui) -> int:
+    """Write ``stages.csv`` and the requests in the format asked for."""
+    path = Path(args.run)
+    out = Path(args.out) if args.out else path / "export"
+    with Run.open(path) as run:
+        stages = run.stages()
+    if not stages:
+        raise InputError("the run has no completed stage", value=str(path))
+    written = [out / "stages.csv"]
+    write_whole(written[0], _stages_csv(stages))
+    raw = [s for s in stages if s.log is not None]
+    if args.format == "csv":
+        written.append(out / "requests.csv")
+        write_whole(written[-1], _requests_csv(raw))
+    elif args.format == "parquet":
+        written.append(out / "requests.parquet")
+        write_whole(written[-1], parquet_bytes(raw))
+    else:
+        written.extend(_hdr_logs(stages, out))
+    if len(raw) < len(stages) and args.format != "hdr":
+        ui.warn(f"{len(stages) - len(raw)} stages were kept as histograms only: use --format hdr")
+    for file in written:
+        ui.result(str(file))
+    return 0
+
+
+def _stages_csv(stages: tuple[StageResult, ...]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(STAGE_FIELDS)
+    for s in stages:
+        writer.writerow(
+            (
+                s.spec.index,
+                s.spec.kind.value,
+                s.spec.instance_count,
+                repr(s.spec.rate_per_s),
+                repr(s.spec.duration_s),
+                repr(s.started_at_unix_s),
+                s.requests,
+                s.failures,
+                int(s.void),
+            )
+        )
+    return text.getvalue()
+
+
+def _requests_csv(stages: list[StageResult]) -> str:
+    text = io.StringIO()
+    text.write(",".join(REQUEST_FIELDS) + "\n")
+    names = {int(o): o.name.lower() for o in Outcome}
+    for s in stages:
+        assert s.log is not None
+        columns = [c.tolist() for c in s.log.columns().values()]
+        for sched, sent, first, done, outcome, payload_class, worker in zip(*columns, strict=True):
+            times = ",".join("" if t != t else f"{t:.9f}" for t in (sched, sent, first, done))
+            text.write(f"{s.spec.index},{times},{names[outcome]},{payload_class},{worker}\n")
+    return text.getvalue()
+
+
+def _hdr_logs(stages: tuple[StageResult, ...], out: Path) -> list[Path]:
+    from tuner.load.hdrlog import hdr_log_text
+
+    written = []
+    for s in stages:
+        file = out / f"stage-{s.spec.index:04d}.hlog"
+        write_whole(file, hdr_log_text(s.windows, s.started_at_unix_s))
+        written.append(file)
+    return written
