@@ -88,7 +88,7 @@ def test_shapes_repeat_by_seed_and_reach_their_peak(shape: str) -> None:
 def test_shapes_have_their_shape() -> None:
     weekly = make_traffic("weekly", peak_per_min=1e5, days=7).days().mean(axis=1)
     assert weekly[5:].max() < 0.75 * weekly[:5].min()
-    step = make_traffic("step", peak_per_min=1e5, days=2, trough_share=1.0).requests_per_min
+    step = make_traffic("launch_step", peak_per_min=1e5, days=2, trough_share=1.0).requests_per_min
     assert step[1440:].mean() / step[:1440].mean() == pytest.approx(2.5, rel=0.05)
     ramp = make_traffic("ramp", peak_per_min=1e5, days=1, trough_share=0.1).requests_per_min
     assert ramp[720] / ramp[-20:].mean() == pytest.approx(0.55, abs=0.08)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from tuner.autoscaling.policy import CapacityBounds, TargetTrackingPolicy
 from tuner.interval import Interval
 from tuner.queueing.capacity import CapacityModel
+from tuner.recommend.prices import Price
 from tuner.simulator.timeline import Timeline
 from tuner.slo import Slo, Verdict
 
@@ -24,20 +26,43 @@ class Resilience:
     zones: int = 3
 
 
+NOTHING_LOST = Resilience()
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What simulation expects of a policy on the traffic."""
+    """What simulation expects of a policy on the traffic.
+
+    ``resilient_minute_share`` is the share of minutes in which the SLO would hold after the
+    loss the resilience rule names; None when the rule names none.
+    """
 
     slo_attainment: Interval
     bad_minute_share: float
     instance_hours_per_day: Interval
     cost_per_month_usd: Interval | None
     cost_per_million_usd: Interval | None
+    resilient_minute_share: float | None = None
+
+
+class Failing(StrEnum):
+    """Machine-readable reasons for not taking a policy."""
+
+    REQUESTS = "too_many_slow_requests"
+    MINUTES = "too_many_bad_minutes"
+    RESILIENCE = "not_resilient"
+    BOUND = "outside_bounds"
+    COST = "costs_more"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One policy that was looked at: chosen, an alternative, or rejected with its reason."""
+    """One policy that was looked at: chosen, an alternative, or rejected with its reason.
+
+    ``policy`` None is a fixed fleet of ``bounds.min_capacity`` instances. ``failing`` names
+    every constraint it breaks, or COST alone when it meets them all and a cheaper one was
+    taken; empty for the chosen one.
+    """
 
     name: str
     policy: TargetTrackingPolicy | None
@@ -45,6 +70,20 @@ class Candidate:
     expected: Expected
     reason: str
     meets: bool
+    failing: tuple[Failing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MinimumPart:
+    """One addend of the minimum capacity: what it is for, and what it costs.
+
+    ``role`` is ``"base"``, ``"burst"`` or ``"resilience"``.
+    """
+
+    role: str
+    instances: int
+    cost_per_month_usd: float | None
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +93,36 @@ class Statement:
     name: str
     sentence: str
     value: float | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What the answer rests on besides the capacity model.
+
+    Parameters
+    ----------
+    traffic_days, chosen_on_days, scored_on_days
+        Days simulated; indices of those the policy was chosen on, and of those that only
+        scored it (none when the record is too short, or when they refuted the first choice).
+    launch_lag_s
+        Seconds from order to service that the simulation drew from.
+    launch_lag_measured
+        Whether these were measured in the campaign.
+    policies
+        Policies simulated.
+    """
+
+    traffic_days: int
+    chosen_on_days: tuple[int, ...]
+    scored_on_days: tuple[int, ...]
+    launch_lag_s: tuple[float, ...]
+    launch_lag_measured: bool
+    policies: int
+    budget_requests: float
+    budget_minutes: float
+    resilience: Resilience
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +130,9 @@ class Recommendation:
     """The policy, what is expected of it, and why.
 
     ``chosen`` is None unless ``verdict`` is MET. ``hardest_day`` is the simulated day with
-    the most missed requests under the chosen policy.
+    the most missed requests under the chosen policy. ``minimum`` explains the minimum capacity
+    as a sum. ``proposal`` is a policy outside the bounds that would do; set only when the
+    verdict is VIOLATED and one was found.
     """
 
     verdict: Verdict
@@ -79,3 +150,8 @@ class Recommendation:
     warnings: tuple[str, ...]
     instance_type: str
     price_per_hour_usd: float | None
+    price: Price | None = None
+    basis: Basis | None = None
+    minimum: tuple[MinimumPart, ...] = ()
+    today: Candidate | None = None
+    proposal: Candidate | None = None

@@ -33,9 +33,9 @@ class Shape(StrEnum):
     CONSTANT = "constant"
     DIURNAL = "diurnal"
     WEEKLY = "weekly"
-    FLASH = "flash"
+    FLASH = "flash_crowd"
     RAMP = "ramp"
-    STEP = "step"
+    STEP = "launch_step"
 
 
 SHAPES: tuple[str, ...] = tuple(s.value for s in Shape)
@@ -58,9 +58,9 @@ def make_traffic(
     ----------
     shape
         ``constant``; ``diurnal`` (trough 04:00, peak 16:00); ``weekly`` (diurnal, weekends at
-        60 %); ``flash`` (diurnal with a flash crowd on two days in five, at least one);
-        ``ramp`` (straight line from trough to peak over the whole stretch); ``step`` (diurnal
-        at 40 % until half way, then the full level in one minute: a launch).
+        60 %); ``flash_crowd`` (diurnal with a flash crowd on two days in five, at least one);
+        ``ramp`` (straight line from trough to peak over the whole stretch); ``launch_step``
+        (diurnal at 40 % until half way, then the full level in one minute).
     peak_per_min
         Largest expected minute.
     days
@@ -122,9 +122,8 @@ def _constant(minutes: int, trough_share: float, rng: np.random.Generator) -> Fl
 
 
 def _diurnal(minutes: int, trough_share: float, rng: np.random.Generator) -> FloatArray:
-    phase = 2.0 * np.pi * (np.arange(minutes) - TROUGH_MINUTE) / MINUTES_PER_DAY
-    height: FloatArray = np.power(0.5 - 0.5 * np.cos(phase), 1.3)
-    return trough_share + (1.0 - trough_share) * height
+    phase = 2.0 * np.pi * (np.arange(minutes, dtype=np.float64) - TROUGH_MINUTE) / MINUTES_PER_DAY
+    return trough_share + (1.0 - trough_share) * np.power(0.5 - 0.5 * np.cos(phase), 1.3)
 
 
 def _weekly(minutes: int, trough_share: float, rng: np.random.Generator) -> FloatArray:
@@ -134,9 +133,9 @@ def _weekly(minutes: int, trough_share: float, rng: np.random.Generator) -> Floa
 
 
 def _burst(minutes: int, at: int, height: float) -> FloatArray:
-    since = np.arange(minutes) - at
+    since = np.arange(minutes, dtype=np.float64) - at
     rise = np.clip(since / BURST_RISE_MINUTES, 0.0, 1.0)
-    decay = np.exp(-np.maximum(since - BURST_RISE_MINUTES, 0.0) / BURST_DECAY_MINUTES)
+    decay: FloatArray = np.exp(-np.maximum(since - BURST_RISE_MINUTES, 0.0) / BURST_DECAY_MINUTES)
     return height * rise * decay
 
 
