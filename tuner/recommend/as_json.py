@@ -1,0 +1,322 @@
+"""``recommendation.json``: the stable contract for scripts, byte for byte repeatable.
+
+Schema 1. Numbers are unrounded; an infinite end of an interval is null and is named in
+``unbounded``; a refusal or a violated SLO is a document too, with ``policy`` null and the
+reasons as data. Costs are for a month of 30 days, instance-hours per day.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
+from tuner.errors import InputError
+from tuner.interval import Interval
+from tuner.queueing.capacity import CapacityModel
+from tuner.recommend.types import Candidate, Expected, Recommendation, Statement
+from tuner.slo import LatencyObjective, Slo, Verdict
+
+SCHEMA_VERSION = 1
+
+
+def to_json(recommendation: Recommendation, provenance: Mapping[str, object]) -> str:
+    """The document as text, ending in a line feed.
+
+    Parameters
+    ----------
+    provenance
+        Run, versions, seed, dates: written as it is under ``provenance``.
+
+    Raises
+    ------
+    TypeError
+        When ``provenance`` holds a value JSON has no word for.
+    """
+    return _dump({**document(recommendation), "provenance": dict(provenance)})
+
+
+def candidate_to_json(candidate: Candidate) -> str:
+    """One candidate alone, as it stands in a document: the answer to a what-if question."""
+    return _dump({"schema_version": SCHEMA_VERSION, **_candidate(candidate)})
+
+
+def document(recommendation: Recommendation) -> dict[str, object]:
+    """The document as plain JSON values, without provenance."""
+    r = recommendation
+    chosen = r.chosen
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "verdict": r.verdict.value,
+        "slo": _slo(r.slo),
+        "capacity": _capacity(r.capacity),
+        "policy": _policy(chosen.policy, chosen.bounds) if chosen else None,
+        "expected": _expected(chosen.expected) if chosen else None,
+        "instance_type": r.instance_type,
+        "price": _price(r),
+        "evidence": _evidence(r),
+        "minimum": [
+            {
+                "role": p.role,
+                "instances": p.instances,
+                "cost_per_month_usd": p.cost_per_month_usd,
+                "sentence": p.sentence,
+            }
+            for p in r.minimum
+        ],
+        "alternatives": [_candidate(c) for c in r.alternatives],
+        "today": _candidate(r.today) if r.today else None,
+        "rejected": [_candidate(c) for c in r.rejected],
+        "front": [_candidate(c) for c in r.front],
+        "statements": [_statement(s) for s in r.statements],
+        "sensitivities": [_statement(s) for s in r.sensitivities],
+        "proposal": _candidate(r.proposal) if r.proposal else None,
+        "refusals": refusals(r),
+        "warnings": list(r.warnings),
+    }
+
+
+def refusals(recommendation: Recommendation) -> list[dict[str, object]]:
+    """Why there is no policy: the gates that failed, or the constraints nothing could meet."""
+    if recommendation.chosen is not None:
+        return []
+    found: list[dict[str, object]] = [
+        {"code": g.name, "sentence": g.sentence, "remedy": g.remedy}
+        for g in recommendation.capacity.gates
+        if not g.passed
+    ]
+    found += [
+        {"code": s.name, "sentence": s.sentence, "remedy": None}
+        for s in recommendation.statements
+        if s.name.startswith("refused:")
+    ]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The parts of a ``recommendation.json`` that other commands act on."""
+
+    verdict: Verdict
+    slo: Slo
+    instance_type: str
+    policy: TargetTrackingPolicy | None
+    bounds: CapacityBounds | None
+    warnings: tuple[str, ...]
+
+
+def from_json(text: str, source: str) -> Document:
+    """Read a document back.
+
+    Raises
+    ------
+    InputError
+        When it is not JSON, of another schema, or a needed key is missing or wrong.
+    """
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{source}: not JSON: {error}") from None
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"{source}: another schema", value=version, allowed=f"schema_version {SCHEMA_VERSION}"
+        )
+    try:
+        return _read(raw)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{source}: a part of the recommendation is missing or wrong",
+            value=str(error),
+            hint="write it again with `tuner recommend`",
+        ) from None
+
+
+def _read(raw: dict[str, object]) -> Document:
+    slo, policy = raw["slo"], raw["policy"]
+    assert isinstance(slo, dict)
+    objectives = tuple(LatencyObjective(o["quantile"], o["threshold_s"]) for o in slo["objectives"])
+    read_policy, bounds = None, None
+    if isinstance(policy, dict):
+        bounds = CapacityBounds(policy["min_capacity"], policy["max_capacity"])
+        if policy["metric"] is not None:
+            read_policy = TargetTrackingPolicy(
+                ScalingMetric(policy["metric"]),
+                float(policy["target_value"]),
+                int(policy["scale_out_cooldown"]),
+                int(policy["scale_in_cooldown"]),
+            )
+    warnings = raw["warnings"]
+    assert isinstance(warnings, list)
+    return Document(
+        Verdict(str(raw["verdict"])),
+        Slo(objectives, slo["max_error_rate"]),
+        str(raw["instance_type"]),
+        read_policy,
+        bounds,
+        tuple(str(w) for w in warnings),
+    )
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _interval(interval: Interval | None) -> dict[str, object] | None:
+    if interval is None:
+        return None
+    out: dict[str, object] = {
+        "low": _number(interval.low),
+        "mid": _number(interval.mid),
+        "high": _number(interval.high),
+        "level": interval.level,
+    }
+    unbounded = [k for k in ("low", "mid", "high") if out[k] is None]
+    return {**out, "unbounded": unbounded} if unbounded else out
+
+
+def _slo(slo: Slo) -> dict[str, object]:
+    return {
+        "objectives": [
+            {
+                "name": o.name,
+                "measure": o.measure.value,
+                "quantile": o.quantile,
+                "threshold_s": o.threshold_s,
+            }
+            for o in slo.objectives
+        ],
+        "max_error_rate": slo.max_error_rate,
+        "text": slo.describe(),
+    }
+
+
+def _capacity(capacity: CapacityModel) -> dict[str, object]:
+    entries = [
+        {
+            "instance_count": c.instance_count,
+            "rate_per_s": _interval(c.rate_per_s),
+            "source": c.source,
+            "requests": c.requests,
+        }
+        for c in capacity.by_count
+    ]
+    return {
+        "verdict": capacity.verdict.value,
+        "per_instance_rate_per_s": entries[0]["rate_per_s"] if entries else None,
+        "by_instance_count": entries,
+        "binding": capacity.binding.name if capacity.binding else None,
+        "method": capacity.method,
+        "routing": capacity.routing,
+        "max_supported_count": capacity.max_supported_count,
+    }
+
+
+def _policy(policy: TargetTrackingPolicy | None, bounds: CapacityBounds) -> dict[str, object]:
+    return {
+        "metric": policy.metric.value if policy else None,
+        "target_value": policy.target_value if policy else None,
+        "min_capacity": bounds.min_capacity,
+        "max_capacity": bounds.max_capacity,
+        "scale_out_cooldown": policy.scale_out_cooldown_s if policy else None,
+        "scale_in_cooldown": policy.scale_in_cooldown_s if policy else None,
+    }
+
+
+def _expected(expected: Expected) -> dict[str, object]:
+    intervals = {
+        "slo_attainment": expected.slo_attainment,
+        "instance_hours": expected.instance_hours_per_day,
+        "cost_per_month_usd": expected.cost_per_month_usd,
+        "cost_per_million_usd": expected.cost_per_million_usd,
+    }
+    return {
+        **{name: _number(i.mid) if i else None for name, i in intervals.items()},
+        "instance_hours_per": "day",
+        "bad_minute_share": expected.bad_minute_share,
+        "resilient_minute_share": expected.resilient_minute_share,
+        "intervals": {name: _interval(i) for name, i in intervals.items()},
+    }
+
+
+def _candidate(candidate: Candidate) -> dict[str, object]:
+    return {
+        "name": candidate.name,
+        "policy": _policy(candidate.policy, candidate.bounds),
+        "expected": _expected(candidate.expected),
+        "meets": candidate.meets,
+        "failing": [f.value for f in candidate.failing],
+        "reason": candidate.reason,
+    }
+
+
+def _statement(statement: Statement) -> dict[str, object]:
+    value = statement.value
+    return {
+        "name": statement.name,
+        "sentence": statement.sentence,
+        "value": _number(value) if value is not None else None,
+        "unit": statement.unit,
+    }
+
+
+def _price(recommendation: Recommendation) -> dict[str, object] | None:
+    price = recommendation.price
+    if price is None:
+        return None
+    return {
+        "usd_per_hour": price.usd_per_hour,
+        "grade": price.grade,
+        "source": price.source,
+        "date": price.date,
+        "region": price.region,
+    }
+
+
+def _evidence(recommendation: Recommendation) -> dict[str, object]:
+    capacity, basis = recommendation.capacity, recommendation.basis
+    out: dict[str, object] = {
+        "stages": list(capacity.stages_used),
+        "requests": capacity.requests_used,
+        "intervals": {str(c.instance_count): _interval(c.rate_per_s) for c in capacity.by_count},
+        "gates": [
+            {
+                "name": g.name,
+                "passed": g.passed,
+                "value": _number(g.value),
+                "limit": g.limit,
+                "sentence": g.sentence,
+                "remedy": g.remedy,
+            }
+            for g in capacity.gates
+        ],
+        "traffic": {
+            "name": recommendation.traffic_name,
+            "peak_per_min": recommendation.peak_per_min,
+        },
+        "simulation": None,
+    }
+    if basis is not None:
+        out["simulation"] = {
+            "days": basis.traffic_days,
+            "chosen_on_days": list(basis.chosen_on_days),
+            "scored_on_days": list(basis.scored_on_days),
+            "policies": basis.policies,
+            "launch_lag_s": list(basis.launch_lag_s),
+            "launch_lag_measured": basis.launch_lag_measured,
+            "budget_requests": basis.budget_requests,
+            "budget_minutes": basis.budget_minutes,
+            "resilience": {
+                "lose": basis.resilience.lose,
+                "count": basis.resilience.count,
+                "zones": basis.resilience.zones,
+            },
+            "seed": basis.seed,
+        }
+    return out
