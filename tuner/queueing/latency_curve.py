@@ -180,7 +180,7 @@ class LatencyCurve:
             late = self.survival(mid + base, np.where(lost, 0.0, rate), count, delay_s=delay)
             above = late > share
             low, high = np.where(above, mid, low), np.where(above, high, mid)
-        return np.asarray(np.where(lost, math.inf, high + base))
+        return np.asarray(np.where(lost, math.inf, 0.5 * (low + high) + base))
 
     def capacity_per_s(
         self, objective: LatencyObjective, instance_count: ArrayLike = 1, *, failures: float = 0.0
