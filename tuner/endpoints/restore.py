@@ -1,0 +1,256 @@
+"""Put a variant back to its record: every step on its own, verified, safe to repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tuner.endpoints.describe import VariantReader
+from tuner.endpoints.protocol import EndpointState, GoneError, TaintedError, WaitCallback
+from tuner.endpoints.records import (
+    CHANGE_BOUNDS,
+    CHANGE_COUNT,
+    CHANGE_POLICY,
+    CHANGE_SUSPENDED,
+    CHANGE_TARGET,
+    Definition,
+    Difference,
+    RestoreRecord,
+    RestoreReport,
+    ScalingState,
+    SuspendedState,
+)
+from tuner.endpoints.scaling import VariantScaling
+from tuner.endpoints.waiting import Pace, Watch
+from tuner.errors import EndpointError
+
+VERIFY_ATTEMPTS = 8
+COUNT_ATTEMPTS = 3
+
+
+def set_suspended(scaling: VariantScaling, suspended: SuspendedState, pace: Pace) -> None:
+    """Set the three switches and read them back until AWS shows them.
+
+    Raises
+    ------
+    EndpointError
+        If AWS refuses, or never shows them.
+    """
+    found = SuspendedState()
+    for _ in range(VERIFY_ATTEMPTS):
+        pace.persist(lambda: scaling.suspend(suspended))
+        found = scaling.read().suspended
+        if found == suspended:
+            return
+        pace.sleep(pace.poll_interval_s)
+    raise EndpointError(
+        "AWS accepted the suspended state but does not show it",
+        value=str(found),
+        allowed=str(suspended),
+        hint="look whether something else writes this scalable target",
+    )
+
+
+class Restorer:
+    """One pass over everything a record says was changed."""
+
+    def __init__(
+        self, scaling: VariantScaling, reader: VariantReader, watch: Watch, pace: Pace
+    ) -> None:
+        self._scaling = scaling
+        self._reader = reader
+        self._watch = watch
+        self._pace = pace
+        self._actions: list[str] = []
+        self._failures: list[tuple[str, EndpointError]] = []
+
+    def run(self, record: RestoreRecord, on_wait: WaitCallback | None) -> RestoreReport:
+        """Do every step, even when another failed, and verify.
+
+        Raises
+        ------
+        EndpointError
+            Naming each step that failed.
+        """
+        try:
+            self._pace.persist(self._probe)
+        except GoneError:
+            gone = Difference("endpoint", record.endpoint, "deleted meanwhile", by_tuner=False)
+            return RestoreReport(True, (), (gone,))
+        before = record.scaling
+        self._step("the scaling policies", lambda: self._policies(record))
+        self._step("the scalable target", lambda: self._target(record))
+        steps: list[tuple[str, Callable[[], None]]] = [
+            ("the instance count", lambda: self._count(record, on_wait)),
+            ("the suspended state", lambda: self._suspended(record)),
+        ]
+        if not before.inside(record.instance_count):
+            # Registering pulls a count outside the bounds inside them: count last.
+            steps.reverse()
+        for name, action in steps:
+            self._step(name, action)
+        if self._failures:
+            raise self._not_restored(record)
+        differences = self._differences(record)
+        return RestoreReport(
+            complete=not any(d.by_tuner for d in differences),
+            actions=tuple(self._actions),
+            differences=differences,
+        )
+
+    def _step(self, name: str, action: Callable[[], None]) -> None:
+        try:
+            self._pace.persist(action)
+        except EndpointError as error:
+            self._failures.append((name, error))
+
+    def _probe(self) -> None:
+        self._reader.read()
+
+    def _policies(self, record: RestoreRecord) -> None:
+        names = [c.removeprefix(CHANGE_POLICY) for c in record.changed if CHANGE_POLICY in c]
+        if not names:
+            return
+        before = {d.name: d for d in record.scaling.policies}
+        now = {d.name: d for d in self._scaling.read().policies}
+        # Deleting first: two policies on one target must not follow the same metric.
+        for name in names:
+            if name in now and name not in before:
+                self._scaling.delete_policy(name)
+                self._actions.append(f"deleted the policy {name}")
+        for name in names:
+            if name in before and now.get(name) != before[name]:
+                self._scaling.put_policy(before[name])
+                self._actions.append(f"put the policy {name} back")
+
+    def _target(self, record: RestoreRecord) -> None:
+        before, now = record.scaling, self._scaling.read()
+        if CHANGE_TARGET in record.changed and not before.registered and now.registered:
+            self._scaling.deregister()
+            self._actions.append("deregistered the scalable target, as there was none before")
+        elif CHANGE_BOUNDS in record.changed and before.registered and now.registered:
+            bounds = (before.min_capacity, before.max_capacity)
+            if bounds != (now.min_capacity, now.max_capacity) and None not in bounds:
+                self._scaling.register(before.min_capacity or 0, before.max_capacity or 0)
+                self._actions.append(f"set the bounds back to {bounds[0]} to {bounds[1]}")
+
+    def _count(self, record: RestoreRecord, on_wait: WaitCallback | None) -> None:
+        if CHANGE_COUNT not in record.changed:
+            return
+        if record.scaling.inside(record.instance_count) and self._scales_itself(record):
+            # The switches are back already, so the count is the policies' business again.
+            return
+        for attempt in range(COUNT_ATTEMPTS):
+            state = self._watch.idle(on_wait)
+            if state.desired_instance_count == record.instance_count:
+                return
+            try:
+                event = self._watch.reach(state, record.instance_count, on_wait)
+            except TaintedError:
+                if attempt == COUNT_ATTEMPTS - 1:
+                    raise
+            else:
+                self._actions.append(
+                    f"set the instance count from {event.from_count} back to {event.to_count}"
+                )
+                return
+
+    def _scales_itself(self, record: RestoreRecord) -> bool:
+        now = self._scaling.read()
+        return (
+            now.registered
+            and bool(now.policies)
+            and now.suspended == record.scaling.suspended
+            and not now.suspended.all_suspended
+        )
+
+    def _suspended(self, record: RestoreRecord) -> None:
+        if CHANGE_SUSPENDED not in record.changed:
+            return
+        now = self._scaling.read()
+        if not now.registered or now.suspended == record.scaling.suspended:
+            return
+        set_suspended(self._scaling, record.scaling.suspended, self._pace)
+        self._actions.append("resumed scaling as it was")
+
+    def _not_restored(self, record: RestoreRecord) -> EndpointError:
+        lines = [f"  {name}: {error.message}" for name, error in self._failures]
+        done = [f"  done: {action}" for action in self._actions]
+        return EndpointError(
+            "\n".join([f"{record.endpoint} was not put back completely", *lines, *done]),
+            value=self._failures[0][1].value,
+            hint="repair what is named above, then run `tuner restore` again: the record is kept",
+        )
+
+    def _differences(self, record: RestoreRecord) -> tuple[Difference, ...]:
+        before, now = record.scaling, self._scaling.read()
+        found = list(_scaling_differences(record, before, now))
+        state: EndpointState = self._reader.read()
+        if state.desired_instance_count != record.instance_count and not self._scales_itself(
+            record
+        ):
+            found.append(
+                Difference(
+                    "instance count",
+                    str(record.instance_count),
+                    str(state.desired_instance_count),
+                    by_tuner=CHANGE_COUNT in record.changed,
+                )
+            )
+        return tuple(found)
+
+
+def _scaling_differences(
+    record: RestoreRecord, before: ScalingState, now: ScalingState
+) -> list[Difference]:
+    changed = record.changed
+    found: list[Difference] = []
+    if before.registered != now.registered:
+        words = {True: "registered", False: "not registered"}
+        mine = CHANGE_TARGET in changed and not before.registered
+        found.append(
+            Difference(
+                "scalable target", words[before.registered], words[now.registered], by_tuner=mine
+            )
+        )
+        return found
+    pairs = (
+        (
+            "capacity bounds",
+            f"{before.min_capacity} to {before.max_capacity}",
+            f"{now.min_capacity} to {now.max_capacity}",
+            CHANGE_BOUNDS in changed,
+        ),
+        (
+            "suspended state",
+            str(before.suspended),
+            str(now.suspended),
+            CHANGE_SUSPENDED in changed,
+        ),
+    )
+    found += [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
+    for kind, old, new in (
+        ("policy", before.policies, now.policies),
+        ("scheduled action", before.scheduled_actions, now.scheduled_actions),
+    ):
+        found += _definition_differences(kind, old, new, changed)
+    return found
+
+
+def _definition_differences(
+    kind: str,
+    before: tuple[Definition, ...],
+    now: tuple[Definition, ...],
+    changed: tuple[str, ...],
+) -> list[Difference]:
+    old = {d.name: d.arguments_json for d in before}
+    new = {d.name: d.arguments_json for d in now}
+    return [
+        Difference(
+            f"{kind} {name}",
+            old.get(name, "none"),
+            new.get(name, "none"),
+            by_tuner=kind == "policy" and f"{CHANGE_POLICY}{name}" in changed,
+        )
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
