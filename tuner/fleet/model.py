@@ -48,7 +48,8 @@ class Completion:
 
     ``served_s`` is when the instance was done with it, ``done_s`` when the answer left the
     platform (``done_s - served_s`` is the overhead). ``instance_id`` is -1 when no instance
-    was reached.
+    was reached. ``worker_share`` is the part of a worker it used from start to served (below
+    1 in a batch).
     """
 
     tag: Any
@@ -58,6 +59,7 @@ class Completion:
     done_s: float
     fate: Fate
     instance_id: int
+    worker_share: float = 1.0
 
 
 class Instance:
@@ -285,6 +287,7 @@ class Fleet:
                 time_s,
                 Fate.OK,
                 job.instance.id,
+                job.share,
             )
         )
 

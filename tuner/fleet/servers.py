@@ -18,7 +18,7 @@ from tuner.fleet.spec import Batching, Contention, InstanceSpec, QueueOrder
 class Job:
     """A request inside the fleet."""
 
-    __slots__ = ("arrived_s", "done", "instance", "started_s", "tag", "work_s")
+    __slots__ = ("arrived_s", "done", "instance", "share", "started_s", "tag", "work_s")
 
     def __init__(self, tag: Any, arrived_s: float, work_s: float) -> None:
         self.tag = tag
@@ -26,6 +26,7 @@ class Job:
         self.work_s = work_s
         self.started_s = arrived_s
         self.instance: Any = None
+        self.share = 1.0
         self.done = False
 
 
@@ -216,6 +217,7 @@ class BatchServer:
         batch = [self._waiting.popleft() for _ in range(size)]
         for job in batch:
             job.started_s = now
+            job.share = 1.0 / size
         self._idle -= 1
         work = max(job.work_s for job in batch) if size > 1 else batch[0].work_s
         self._schedule(now + work + self._batching.per_item_s * size, self._finish, batch)

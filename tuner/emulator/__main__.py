@@ -1,0 +1,72 @@
+"""``python -m tuner.emulator``: serve an emulated endpoint until stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from tuner.emulator.presets import preset, preset_names
+from tuner.emulator.server import Ready, serve
+from tuner.emulator.spec import EmulatorSpec
+from tuner.emulator.specfile import parse_spec
+from tuner.errors import InputError, TunerError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tuner.emulator", description=__doc__)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--preset", choices=preset_names(), default="demo")
+    what.add_argument("--spec", type=Path, help="a TOML file")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 for a free one")
+    parser.add_argument("--minute-seconds", type=float, help="length of a control minute")
+    parser.add_argument("--announce", action="store_true", help="say where, as a line of JSON")
+    parser.add_argument("--stop-fd", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def load_spec(path: Path) -> EmulatorSpec:
+    """The specification in a file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is not valid.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the specification: {error}", value=str(path)) from None
+    return parse_spec(text, str(path))
+
+
+def _announce(ready: Ready) -> None:
+    sys.stdout.write(json.dumps(asdict(ready)) + "\n")
+    sys.stdout.flush()
+
+
+def _say(ready: Ready) -> None:
+    sys.stdout.write(f"serving endpoint {ready.endpoint_name} at {ready.url}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run; returns the exit code."""
+    options = _parser().parse_args()
+    try:
+        spec = load_spec(options.spec) if options.spec else preset(options.preset)
+        if options.minute_seconds is not None:
+            spec = spec.with_minute_seconds(options.minute_seconds)
+        on_ready = _announce if options.announce else _say
+        serve(spec, options.host, options.port, on_ready=on_ready, stop_fd=options.stop_fd)
+    except TunerError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

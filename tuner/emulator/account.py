@@ -1,0 +1,332 @@
+"""The emulated account: models, endpoint configurations, endpoints and how they change."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tuner.emulator.backend import Backend, FleetBackend
+from tuner.emulator.errors import AwsError, validation
+from tuner.emulator.metrics import VariantMetrics
+from tuner.emulator.spec import EmulatorSpec, FaultKind, VariantSpec
+from tuner.emulator.timing import ControlClock
+from tuner.fleet.spec import FleetSpec
+
+BackendFactory = Callable[[FleetSpec, str, np.random.Generator], Backend]
+"""``factory(spec, label, rng)`` makes the backend of one variant."""
+
+
+@dataclass(slots=True)
+class Variant:
+    """One production variant of an endpoint."""
+
+    name: str
+    config: dict[str, Any]
+    spec: VariantSpec
+    backend: Backend
+    metrics: VariantMetrics
+    weight: float
+    desired: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether as many instances are in service as are wanted."""
+        return self.backend.starting == 0 and self.backend.in_service == self.desired
+
+
+@dataclass(slots=True)
+class Rollback:
+    """A change that is going to fail, and what to go back to."""
+
+    at_unix_s: float
+    counts: dict[str, int]
+    reason: str
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """One endpoint."""
+
+    name: str
+    arn: str
+    config_name: str
+    variants: dict[str, Variant]
+    status: str
+    created_unix_s: float
+    modified_unix_s: float
+    failure_reason: str | None = None
+    pending: dict[str, Variant] | None = None
+    pending_config: str | None = None
+    rollback: Rollback | None = None
+    delete_at_unix_s: float = math.inf
+    variant_status: str | None = None
+    tags: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def arriving(self) -> bool:
+        """Whether it waits for its instances, and for nothing else."""
+        return self.rollback is None and self.status in ("Creating", "Updating", "RollingBack")
+
+    @property
+    def serving(self) -> bool:
+        """Whether it takes requests."""
+        return self.status not in ("Creating", "Failed", "Deleting", "OutOfService")
+
+
+class Account:
+    """State of one account in one region."""
+
+    def __init__(
+        self, spec: EmulatorSpec, clock: ControlClock, make_backend: BackendFactory | None = None
+    ) -> None:
+        self.spec = spec
+        self.clock = clock
+        self.models: dict[str, dict[str, Any]] = {}
+        self.configs: dict[str, dict[str, Any]] = {}
+        self.endpoints: dict[str, Endpoint] = {}
+        self.tags: dict[str, dict[str, str]] = {}
+        self.launch_faults: set[FaultKind] = set()
+        self._rng = np.random.default_rng(spec.seed)
+        self._make_backend = make_backend or _simulated
+        self.is_scalable: Callable[[str, str], bool] = lambda endpoint, variant: False
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def arn(self, kind: str, name: str) -> str:
+        """The ARN of a SageMaker resource."""
+        return f"arn:aws:sagemaker:{self.spec.region}:{self.spec.account_id}:{kind}/{name}"
+
+    # -- making ---------------------------------------------------------------------------
+
+    def install(self) -> None:
+        """Put the specification's endpoint there, InService."""
+        spec = self.spec
+        now = self.clock.now_unix_s()
+        registry = f"{spec.account_id}.dkr.ecr.{spec.region}.amazonaws.com"
+        model = f"{spec.endpoint_name}-model"
+        config = f"{spec.endpoint_name}-config"
+        self.models[model] = {
+            "ModelName": model,
+            "ModelArn": self.arn("model", model),
+            "PrimaryContainer": {"Image": f"{registry}/model:1"},
+            "ExecutionRoleArn": f"arn:aws:iam::{spec.account_id}:role/SageMakerRole",
+            "CreationTime": now,
+        }
+        productions = [
+            {
+                "VariantName": v.name,
+                "ModelName": model,
+                "InitialInstanceCount": v.fleet.instance_count,
+                "InstanceType": v.instance_type,
+                "InitialVariantWeight": v.weight,
+                "RoutingConfig": {"RoutingStrategy": v.fleet.routing.value},
+            }
+            for v in spec.variants
+        ]
+        self.configs[config] = {
+            "EndpointConfigName": config,
+            "EndpointConfigArn": self.arn("endpoint-config", config),
+            "ProductionVariants": productions,
+            "CreationTime": now,
+        }
+        variants = {
+            v.name: self._variant(spec.endpoint_name, production, v.fleet.instance_count, v)
+            for v, production in zip(spec.variants, productions, strict=True)
+        }
+        self.endpoints[spec.endpoint_name] = Endpoint(
+            spec.endpoint_name,
+            self.arn("endpoint", spec.endpoint_name),
+            config,
+            variants,
+            "InService",
+            now,
+            now,
+        )
+
+    def make_variants(self, endpoint: str, config_name: str) -> dict[str, Variant]:
+        """New variants of a configuration, with no instance yet."""
+        productions = self.configs[config_name]["ProductionVariants"]
+        return {p["VariantName"]: self._variant(endpoint, p, 0, None) for p in productions}
+
+    def _variant(
+        self, endpoint: str, production: dict[str, Any], count: int, spec: VariantSpec | None
+    ) -> Variant:
+        templates = self.spec.variants
+        kind = production.get("InstanceType", templates[0].instance_type)
+        found = spec or next((v for v in templates if v.instance_type == kind), templates[0])
+        fleet = found.fleet
+        routing = production.get("RoutingConfig", {}).get("RoutingStrategy", "RANDOM")
+        fleet = FleetSpec(
+            fleet.instance,
+            instance_count=count,
+            routing=type(fleet.routing)(routing),
+            launch_lag=fleet.launch_lag.scaled(1.0 / self.clock.speed),
+            drain_s=fleet.drain_s,
+            timeout_s=fleet.timeout_s,
+            zones=fleet.zones,
+        )
+        name = production["VariantName"]
+        backend = self._make_backend(fleet, f"{endpoint}/{name}", self._rng.spawn(1)[0])
+        metrics = VariantMetrics(self.control_now_s)
+        weight = float(production.get("InitialVariantWeight", 1.0))
+        return Variant(name, production, found, backend, metrics, weight, count)
+
+    def control_now_s(self) -> float:
+        """The control clock."""
+        return self.clock.control_s(self.clock.now_unix_s())
+
+    # -- finding --------------------------------------------------------------------------
+
+    def endpoint(self, name: str) -> Endpoint:
+        """The endpoint, brought up to date.
+
+        Raises
+        ------
+        AwsError
+            If there is none.
+        """
+        self.refresh()
+        found = self.endpoints.get(name)
+        if found is None:
+            raise validation(f'Could not find endpoint "{self.arn("endpoint", name)}".')
+        return found
+
+    def in_use(self, instance_type: str) -> int:
+        """Instances of a type that count against the quota."""
+        return sum(
+            v.desired
+            for e in self.endpoints.values()
+            for v in (*e.variants.values(), *(e.pending or {}).values())
+            if v.config.get("InstanceType") == instance_type
+        )
+
+    def check_quota(self, instance_type: str, delta: int) -> None:
+        """Refuse what the quota does not allow.
+
+        Raises
+        ------
+        AwsError
+            ResourceLimitExceeded.
+        """
+        used, quota = self.in_use(instance_type), self.spec.instance_quota
+        if delta > 0 and used + delta > quota:
+            raise AwsError(
+                "ResourceLimitExceeded",
+                f"The account-level service limit '{instance_type} for endpoint usage' is {quota} "
+                f"Instances, with current utilization of {used} Instances and a request delta of "
+                f"{delta} Instances. Please use AWS Service Quotas to request an increase for "
+                "this quota.",
+            )
+
+    # -- changing -------------------------------------------------------------------------
+
+    def set_counts(self, endpoint: Endpoint, counts: dict[str, int]) -> None:
+        """Order instance counts: Updating until they are there, or until the order fails."""
+        now = self.clock.now_unix_s()
+        before = {name: endpoint.variants[name].desired for name in counts}
+        grows = any(count > before[name] for name, count in counts.items())
+        for name, count in counts.items():
+            endpoint.variants[name].desired = count
+        endpoint.status = "Updating"
+        endpoint.modified_unix_s = now
+        fault = self.launch_faults & {FaultKind.NO_CAPACITY, FaultKind.ROLLBACK}
+        if fault and grows:
+            lag = next(iter(endpoint.variants.values())).spec.fleet.launch_lag.mean_s
+            reason = (
+                "Unable to provision requested ML compute capacity due to "
+                "InsufficientInstanceCapacity error. Please retry using a different ML instance "
+                "type or after some time."
+                if FaultKind.NO_CAPACITY in fault
+                else "The variant update did not pass the ping health check and was rolled back."
+            )
+            wait_s = self.clock.unix_s(lag)
+            endpoint.rollback = Rollback(now + wait_s, before, reason)
+            return
+        for name, count in counts.items():
+            endpoint.variants[name].backend.set_instance_count(count)
+
+    def refresh(self) -> None:
+        """Let statuses follow what has happened since."""
+        now = self.clock.now_unix_s()
+        for endpoint in list(self.endpoints.values()):
+            if now >= endpoint.delete_at_unix_s:
+                self._remove(endpoint)
+            elif endpoint.rollback is not None and now >= endpoint.rollback.at_unix_s:
+                self._roll_back(endpoint, now)
+            elif endpoint.pending is not None:
+                if all(v.settled for v in endpoint.pending.values()):
+                    self._switch(endpoint, now)
+            elif endpoint.arriving and all(v.settled for v in endpoint.variants.values()):
+                endpoint.status = "InService"
+                endpoint.modified_unix_s = now
+
+    def _roll_back(self, endpoint: Endpoint, now: float) -> None:
+        """RollingBack first; InService again when the old counts stand."""
+        assert endpoint.rollback is not None
+        rollback, endpoint.rollback = endpoint.rollback, None
+        endpoint.failure_reason = rollback.reason
+        endpoint.modified_unix_s = now
+        if endpoint.status == "Creating":
+            endpoint.status = "Failed"
+            return
+        for name, count in rollback.counts.items():
+            endpoint.variants[name].desired = count
+        if endpoint.status == "RollingBack":
+            endpoint.status = "InService"
+            return
+        endpoint.status = "RollingBack"
+        wait_s = self.clock.unix_s(1.0)
+        endpoint.rollback = Rollback(now + wait_s, rollback.counts, rollback.reason)
+
+    def _switch(self, endpoint: Endpoint, now: float) -> None:
+        """Blue/green: the new fleet takes the traffic, the old one goes."""
+        assert endpoint.pending is not None
+        assert endpoint.pending_config is not None
+        for variant in endpoint.variants.values():
+            self.retire(variant)
+        for name, variant in endpoint.pending.items():
+            if name in endpoint.variants:
+                variant.metrics = endpoint.variants[name].metrics
+        endpoint.variants = endpoint.pending
+        endpoint.config_name = endpoint.pending_config
+        endpoint.pending = endpoint.pending_config = None
+        endpoint.status = "InService"
+        endpoint.modified_unix_s = now
+
+    def _remove(self, endpoint: Endpoint) -> None:
+        for variant in (*endpoint.variants.values(), *(endpoint.pending or {}).values()):
+            self.retire(variant)
+        self.endpoints.pop(endpoint.name, None)
+
+    def retire(self, variant: Variant) -> None:
+        """Drain a variant's instances, then let its backend go."""
+        variant.backend.set_instance_count(0)
+        self._later(_close_drained(variant))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Let every backend go."""
+        for task in list(self._closing):
+            task.cancel()
+        for endpoint in self.endpoints.values():
+            for variant in (*endpoint.variants.values(), *(endpoint.pending or {}).values()):
+                await variant.backend.close()
+
+
+async def _close_drained(variant: Variant) -> None:
+    try:
+        await asyncio.sleep(variant.spec.fleet.drain_s + 1.0)
+    finally:
+        await variant.backend.close()
+
+
+def _simulated(spec: FleetSpec, label: str, rng: np.random.Generator) -> Backend:
+    return FleetBackend(spec, rng)

@@ -1,0 +1,122 @@
+"""One port for every service: who is asked, and how the answer is written."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from tuner.emulator.errors import Answer, AwsError, Protocol, render
+from tuner.emulator.http import Request
+from tuner.emulator.params import Params
+
+Operation = Callable[[Params], "dict[str, Any] | None"]
+
+
+class App:
+    """Hands each request to the service it is meant for.
+
+    Parameters
+    ----------
+    json_services
+        Target prefix (``SageMaker``, ``AnyScaleFrontendService``...) to its operations.
+    query
+        Handler of the Query protocol (older CloudWatch clients): form body in, XML out.
+    """
+
+    def __init__(
+        self,
+        json_services: Mapping[str, Mapping[str, Operation]],
+        query: Callable[[dict[str, str], str], bytes],
+    ) -> None:
+        self._json = json_services
+        self._query = query
+        self.runtime: Callable[[Request], None] | None = None
+        self.admin: Callable[[str, str, bytes], dict[str, Any]] | None = None
+        prefix = secrets.token_hex(4)
+        self.request_ids = (
+            f"{prefix}-{n >> 32 & 0xFFFF:04x}-4{n >> 20 & 0xFFF:03x}-8000-{n & 0xFFFFF:012x}"
+            for n in itertools.count(1)
+        )
+
+    def handle(self, request: Request) -> None:
+        """Answer one request."""
+        if request.target.startswith(b"/endpoints/") and self.runtime is not None:
+            self.runtime(request)
+        elif request.target.startswith(b"/_tuner/"):
+            self._admin(request)
+        elif b"x-amz-target" in request.headers:
+            self._json_call(request)
+        elif b"x-www-form-urlencoded" in request.headers.get(b"content-type", b""):
+            self._query_call(request)
+        else:
+            self.fail(request, AwsError("UnknownOperationException", None, 404), Protocol.JSON)
+
+    def bad_request(self, request: Request, status: int, reason: str) -> None:
+        """Answer what is not HTTP, or too large."""
+        code = "RequestEntityTooLargeException" if status == 413 else "SerializationException"
+        self.fail(request, AwsError(code, reason, status), Protocol.JSON)
+
+    def fail(
+        self, request: Request, error: AwsError, protocol: Protocol = Protocol.REST_JSON
+    ) -> None:
+        """Answer with an error."""
+        request_id = next(self.request_ids)
+        self._send(request, render(error, protocol, request_id), request_id)
+
+    def _send(self, request: Request, answer: Answer, request_id: str) -> None:
+        request.answer(answer.status, answer.head(request_id), answer.body)
+
+    def _json_call(self, request: Request) -> None:
+        try:
+            service, _, name = request.header(b"x-amz-target").partition(".")
+            operation = self._json.get(service, {}).get(name)
+            if operation is None or request.method != b"POST":
+                raise AwsError("UnknownOperationException", None)
+            result = operation(Params(_json_body(request.body)))
+        except AwsError as error:
+            self.fail(request, error, Protocol.JSON)
+            return
+        body = b"" if result is None else json.dumps(result).encode()
+        content_type = request.header(b"content-type", "application/x-amz-json-1.1")
+        if not content_type.startswith("application/x-amz-json"):
+            content_type = "application/x-amz-json-1.1"
+        answer = Answer(200, content_type.split(";")[0], body)
+        self._send(request, answer, next(self.request_ids))
+
+    def _query_call(self, request: Request) -> None:
+        request_id = next(self.request_ids)
+        try:
+            try:
+                pairs = parse_qsl(request.body.decode("utf-8"), keep_blank_values=True)
+            except (UnicodeDecodeError, ValueError):
+                raise AwsError("MalformedInput", "The body is not a form.") from None
+            body = self._query(dict(pairs), request_id)
+        except AwsError as error:
+            self.fail(request, error, Protocol.QUERY)
+            return
+        self._send(request, Answer(200, "text/xml", body), request_id)
+
+    def _admin(self, request: Request) -> None:
+        try:
+            if self.admin is None:
+                raise AwsError("UnknownOperationException", None, 404)
+            path = request.target.decode("latin-1").partition("?")[0]
+            result = self.admin(request.method.decode(), path, request.body)
+        except AwsError as error:
+            self.fail(request, error, Protocol.JSON)
+            return
+        answer = Answer(200, "application/json", json.dumps(result).encode())
+        self._send(request, answer, next(self.request_ids))
+
+
+def _json_body(body: bytes) -> Any:
+    if not body:
+        return {}
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise AwsError("SerializationException", "The body is not valid JSON.") from None

@@ -1,0 +1,179 @@
+"""CloudWatch metrics of one variant, kept per control minute (and per ten control seconds)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tuner.units import s_to_us
+
+BIN_GROWTH = 1.005
+"""Width of a latency bin: percentiles are right within 0.25 %."""
+_LOG_GROWTH = math.log(BIN_GROWTH)
+KEEP_PERIODS = 20_000
+
+ZERO_WHEN_IDLE = ("Invocations", "InvocationsPerInstance")
+"""SageMaker publishes zeros for an idle variant (Developer Guide, since 2023)."""
+LATENCY_NAMES = ("ModelLatency", "OverheadLatency")
+
+
+class Statistics:
+    """Values of one metric in one period."""
+
+    __slots__ = ("bins", "count", "maximum", "minimum", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0
+        self.minimum = math.inf
+        self.maximum = -math.inf
+        self.bins: dict[int, int] = {}
+
+    def add(self, value: float) -> None:
+        """One value."""
+        self.count += 1
+        self.total += value
+        if value < self.minimum:
+            self.minimum = value
+        if value > self.maximum:
+            self.maximum = value
+
+    def add_binned(self, value: float) -> None:
+        """One value of a metric that percentiles are asked of."""
+        self.add(value)
+        index = math.ceil(math.log(value) / _LOG_GROWTH) if value > 1e-9 else -(10**6)
+        self.bins[index] = self.bins.get(index, 0) + 1
+
+    def merge(self, other: Statistics) -> None:
+        """Add another period's values."""
+        self.count += other.count
+        self.total += other.total
+        self.minimum = min(self.minimum, other.minimum)
+        self.maximum = max(self.maximum, other.maximum)
+        for index, count in other.bins.items():
+            self.bins[index] = self.bins.get(index, 0) + count
+
+    def percentile(self, share: float) -> float:
+        """The value below which ``share`` of the values lie; exact at both ends."""
+        rank = share * self.count
+        below = 0
+        for index in sorted(self.bins):
+            below += self.bins[index]
+            if below >= rank:
+                middle = math.exp((index - 0.5) * _LOG_GROWTH) if index > -(10**6) else 0.0
+                return min(max(middle, self.minimum), self.maximum)
+        return self.maximum
+
+
+@dataclass(frozen=True, slots=True)
+class MetricKind:
+    """A metric's CloudWatch identity."""
+
+    namespace: str
+    unit: str
+    period_s: int = 60
+
+
+VARIANT_NAMESPACE = "AWS/SageMaker"
+INSTANCE_NAMESPACE = "/aws/sagemaker/Endpoints"
+METRICS: dict[str, MetricKind] = {
+    **{
+        name: MetricKind(VARIANT_NAMESPACE, "None")
+        for name in (
+            "Invocations",
+            "InvocationsPerInstance",
+            "Invocation4XXErrors",
+            "Invocation5XXErrors",
+            "InvocationModelErrors",
+        )
+    },
+    **{name: MetricKind(VARIANT_NAMESPACE, "Microseconds") for name in LATENCY_NAMES},
+    "ConcurrentRequestsPerModel": MetricKind(VARIANT_NAMESPACE, "None", 10),
+    "CPUUtilization": MetricKind(INSTANCE_NAMESPACE, "Percent"),
+}
+
+
+class VariantMetrics:
+    """Recorder and store of one variant's metrics.
+
+    Parameters
+    ----------
+    control_s
+        Reads the control clock, from which period indices follow.
+    """
+
+    def __init__(self, control_s: Callable[[], float]) -> None:
+        self._control_s = control_s
+        self._series: dict[str, dict[int, Statistics]] = {name: {} for name in METRICS}
+        self._minute = -1
+        self._now: dict[str, Statistics] = {}
+        self._busy: dict[int, float] = {}
+
+    def roll(self, control_s: float) -> None:
+        """Make the minute of ``control_s`` current; a minute without requests counts zero."""
+        minute = int(control_s // 60)
+        if minute != self._minute:
+            for name in ZERO_WHEN_IDLE:
+                if self._minute >= 0 and not self._now[name].count:
+                    self._now[name].add(0.0)
+            self._minute = minute
+            for name, series in self._series.items():
+                if len(series) > KEEP_PERIODS:
+                    del series[min(series)]
+                if METRICS[name].period_s == 60 and name != "CPUUtilization":
+                    self._now[name] = series.setdefault(minute, Statistics())
+
+    def arrival(self, control_s: float, active: int) -> None:
+        """A request was sent to the endpoint while ``active`` instances were in service."""
+        if control_s // 60 != self._minute:
+            self.roll(control_s)
+        self._now["Invocations"].add(1.0)
+        if active:
+            self._now["InvocationsPerInstance"].add(1.0 / active)
+
+    def answer(self, control_s: float, status: int, model_s: float, overhead_s: float) -> None:
+        """A request ended with the model's HTTP status and these latencies."""
+        if control_s // 60 != self._minute:
+            self.roll(control_s)
+        now = self._now
+        now["ModelLatency"].add_binned(s_to_us(model_s))
+        now["OverheadLatency"].add(s_to_us(overhead_s))
+        now["Invocation4XXErrors"].add(1.0 if 400 <= status < 500 else 0.0)
+        now["Invocation5XXErrors"].add(1.0 if status >= 500 else 0.0)
+        now["InvocationModelErrors"].add(1.0 if status >= 400 else 0.0)
+
+    def busy(self, start_control_s: float, end_control_s: float, share: float) -> None:
+        """A worker was busy between two moments of control time."""
+        first, last = int(start_control_s // 60), int(end_control_s // 60)
+        for minute in range(first, last + 1):
+            overlap = min(end_control_s, (minute + 1) * 60.0) - max(start_control_s, minute * 60.0)
+            self._busy[minute] = self._busy.get(minute, 0.0) + overlap * share
+
+    def close_minute(self, minute: int, worker_capacity: float, vcpus: int) -> None:
+        """Turn a past minute's busy time into ``CPUUtilization``.
+
+        ``worker_capacity`` is the number of workers in service over the minute.
+        """
+        busy = self._busy.pop(minute, 0.0)
+        if worker_capacity > 0:
+            share = min(busy / (60.0 * worker_capacity), 1.0)
+            self.put("CPUUtilization", minute, 100.0 * vcpus * share)
+
+    def put(self, name: str, index: int, value: float) -> None:
+        """One value of a metric in period ``index``."""
+        self._series[name].setdefault(index, Statistics()).add(value)
+
+    def get(self, name: str, index: int) -> Statistics | None:
+        """What is known of one period; None if nothing was published."""
+        found = self._series[name].get(index)
+        return found if found is not None and found.count else None
+
+    def between(self, name: str, first: int, last: int) -> list[tuple[int, Statistics]]:
+        """Periods first..last (inclusive) that hold values, ascending."""
+        series = self._series[name]
+        if last - first > len(series):
+            found = sorted(i for i in series if first <= i <= last)
+        else:
+            found = [i for i in range(first, last + 1) if i in series]
+        return [(i, series[i]) for i in found if series[i].count]

@@ -1,0 +1,261 @@
+"""SageMaker Runtime: InvokeEndpoint and its response stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tuner.emulator.account import Account, Endpoint, Variant
+from tuner.emulator.errors import AwsError
+from tuner.emulator.faults import FaultPlan, Mishap
+from tuner.emulator.http import Request
+from tuner.emulator.spec import FaultKind
+from tuner.emulator.streaming import Stream
+from tuner.fleet.model import Completion, Fate
+from tuner.fleet.service import endless_uniform
+
+INVOCATIONS = b"/invocations"
+RESPONSE_STREAM = b"/invocations-response-stream"
+ASYNC_INVOCATIONS = b"/async-invocations"
+
+_LOG_GROUP = "/aws/sagemaker/Endpoints/"
+
+
+def endpoint_name(target: bytes) -> tuple[str, bytes]:
+    """Split ``/endpoints/NAME/OPERATION`` into name and operation; empty when malformed."""
+    path = target.partition(b"?")[0]
+    name, slash, operation = path[len(b"/endpoints/") :].partition(b"/")
+    if not slash or not name:
+        return "", b""
+    return name.decode("latin-1"), slash + operation
+
+
+class Invocation:
+    """One InvokeEndpoint on its way through a variant."""
+
+    __slots__ = ("_runtime", "_started", "mishap", "request", "stream", "variant")
+
+    def __init__(
+        self, runtime: Runtime, request: Request, variant: Variant, mishap: Mishap | None
+    ) -> None:
+        self._runtime = runtime
+        self.request = request
+        self.variant = variant
+        self.mishap = mishap
+        self.stream: Stream | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The request body."""
+        return self.request.body
+
+    def finished(self, completion: Completion) -> None:
+        """The backend is done with it."""
+        self._runtime.finished(self, completion)
+
+
+class Runtime:
+    """Routes invocations to variants and writes their answers."""
+
+    def __init__(
+        self,
+        account: Account,
+        faults: FaultPlan,
+        rng: np.random.Generator,
+        fail: Callable[[Request, AwsError], None],
+        request_id: Iterator[str],
+    ) -> None:
+        self._account = account
+        self._faults = faults
+        self._uniform = endless_uniform(rng)
+        self._fail = fail
+        self._request_id = request_id
+        self._speed = account.clock.speed
+        self._offset = time.time() - time.monotonic()
+        response = account.spec.response
+        self._body = response.body.encode()
+        self._heads: dict[str, bytes] = {}
+
+    def handle(self, request: Request) -> None:
+        """Answer ``POST /endpoints/NAME/invocations`` and its relatives."""
+        try:
+            name, operation = endpoint_name(request.target)
+            if request.method != b"POST":
+                raise AwsError("UnknownOperationException", "Method is not allowed.", 405)
+            if operation == ASYNC_INVOCATIONS:
+                raise AwsError("ValidationError", f"Endpoint {name} is not an async endpoint.")
+            if operation not in (INVOCATIONS, RESPONSE_STREAM):
+                raise AwsError("UnknownOperationException", None, 404)
+            endpoint = self._account.endpoints.get(name)
+            if endpoint is None or not endpoint.serving:
+                self._account.refresh()
+                if endpoint is None or not endpoint.serving:
+                    owner = self._account.spec.account_id
+                    raise AwsError(
+                        "ValidationError", f"Endpoint {name} of account {owner} not found."
+                    )
+            self._invoke(request, endpoint, streamed=operation == RESPONSE_STREAM)
+        except AwsError as error:
+            self._fail(request, error)
+
+    def _invoke(self, request: Request, endpoint: Endpoint, *, streamed: bool) -> None:
+        wanted = request.headers.get(b"x-amzn-sagemaker-target-variant")
+        variant = self._pick(endpoint, None if wanted is None else wanted.decode("latin-1"))
+        mishap = None
+        slowdown = 1.0
+        if self._faults.live:
+            mishap = self._faults.draw(endpoint.name)
+            if mishap is not None and mishap.kind is FaultKind.THROTTLE:
+                raise AwsError("ThrottlingException", None)
+            if mishap is not None and mishap.kind is FaultKind.SLOW:
+                slowdown = mishap.factor
+        now = (time.monotonic() + self._offset) * self._speed
+        variant.metrics.arrival(now, variant.backend.in_service)
+        if mishap is not None and mishap.kind is FaultKind.RESET:
+            request.reset()
+            return
+        invocation = Invocation(self, request, variant, mishap)
+        if streamed:
+            invocation.stream = Stream(request, self._account.spec.response, variant.name)
+        variant.backend.invoke(invocation, slowdown)
+
+    def _pick(self, endpoint: Endpoint, wanted: str | None) -> Variant:
+        variants = endpoint.variants
+        if wanted is not None:
+            if wanted not in variants:
+                raise AwsError(
+                    "ValidationError",
+                    f"Variant {wanted} is not found in endpoint {endpoint.name}.",
+                )
+            return variants[wanted]
+        if len(variants) == 1:
+            return next(iter(variants.values()))
+        total = sum(v.weight for v in variants.values())
+        if total <= 0.0:
+            raise AwsError(
+                "ValidationError", f"Endpoint {endpoint.name} has no variant with weight."
+            )
+        mark = next(self._uniform) * total
+        for variant in variants.values():
+            mark -= variant.weight
+            if mark < 0.0:
+                return variant
+        return next(v for v in reversed(variants.values()) if v.weight > 0.0)
+
+    def _head(self, variant: str) -> bytes:
+        head = self._heads.get(variant)
+        if head is None:
+            kind = self._account.spec.response.content_type
+            head = (
+                f"Content-Type: {kind}\r\nx-Amzn-Invoked-Production-Variant: {variant}\r\n"
+            ).encode("latin-1", "replace")
+            self._heads[variant] = head
+        return head
+
+    def finished(self, call: Invocation, end: Completion) -> None:
+        """Write the answer and the metrics of an ended invocation."""
+        error = self._model_error(call, end)
+        status = 200
+        if error is not None:
+            status = int(str(error.members.get("OriginalStatusCode", error.status)))
+        self._record(call, end, status)
+        request = call.request
+        if not request.open:
+            return
+        if error is not None:
+            if call.stream is not None and call.stream.begun:
+                call.stream.broken(str(error.message))
+            else:
+                self._fail(request, error)
+        elif call.stream is not None:
+            call.stream.complete()
+        elif call.mishap is not None and call.mishap.kind is FaultKind.DRIP:
+            self._drip(request, call)
+        else:
+            attributes = request.headers.get(b"x-amzn-sagemaker-custom-attributes")
+            extra = (
+                b""
+                if attributes is None
+                else (b"X-Amzn-SageMaker-Custom-Attributes: %b\r\n" % attributes)
+            )
+            head = b"x-amzn-RequestId: %b\r\n%b%b" % (
+                next(self._request_id).encode(), self._head(call.variant.name), extra
+            )  # fmt: skip
+            request.answer(200, head, self._body)
+
+    def _model_error(self, call: Invocation, end: Completion) -> AwsError | None:
+        if end.fate is Fate.NO_CAPACITY:
+            return AwsError("ServiceUnavailable", "No instance is available.", 503)
+        if end.fate is Fate.INSTANCE_LOST:
+            return self._wrapped(call, 500, "The instance was lost before it answered.")
+        if end.fate is Fate.QUEUE_FULL:
+            return self._wrapped(call, 503, "Prediction queue is full.")
+        if end.fate is Fate.TIMED_OUT:
+            return self._wrapped(call, 0, "Your invocation timed out while waiting for a response")
+        mishap = call.mishap
+        if mishap is None or mishap.kind is not FaultKind.ERROR:
+            return None
+        if mishap.status == 503:
+            return AwsError("ServiceUnavailable", "Injected fault.", 503)
+        if mishap.status == 500:
+            return AwsError("InternalFailure", "Injected fault.", 500)
+        return self._wrapped(
+            call, 500 if mishap.status == 424 else mishap.status, "Injected fault."
+        )
+
+    def _wrapped(self, call: Invocation, original: int, text: str) -> AwsError:
+        """ModelError: the container's own status and words, inside a 424."""
+        spec = self._account.spec
+        name = endpoint_name(call.request.target)[0]
+        group = f"{_LOG_GROUP}{name}"
+        url = (
+            f"https://{spec.region}.console.aws.amazon.com/cloudwatch/home?region={spec.region}"
+            f"#logEventViewer:group={group}"
+        )
+        return AwsError(
+            "ModelError",
+            f"Received server error ({original}) from {call.variant.name} with message "
+            f'"{text}". See {url} in account {spec.account_id} for more information.',
+            424,
+            OriginalStatusCode=original,
+            OriginalMessage=text,
+            LogStreamArn=f"arn:aws:logs:{spec.region}:{spec.account_id}:log-group:{group}",
+        )
+
+    def _record(self, call: Invocation, end: Completion, status: int) -> None:
+        offset, speed = self._offset, self._speed
+        metrics = call.variant.metrics
+        metrics.answer(
+            (end.done_s + offset) * speed,
+            504 if status == 0 else status,
+            end.served_s - end.arrived_s,
+            end.done_s - end.served_s,
+        )
+        if end.served_s > end.started_s:
+            metrics.busy(
+                (end.started_s + offset) * speed, (end.served_s + offset) * speed, end.worker_share
+            )
+
+    def _drip(self, request: Request, call: Invocation) -> None:
+        """Send the answer a byte at a time over the fault's duration."""
+        assert call.mishap is not None
+        body = self._body or json.dumps({}).encode()
+        head = self._head(call.variant.name)
+        request.raw(
+            b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n" % (head, len(body)), last=False
+        )
+        loop = asyncio.get_running_loop()
+        step_s = call.mishap.drip_s / len(body)
+
+        def send(position: int) -> None:
+            if request.open:
+                last = position + 1 == len(body)
+                request.raw(body[position : position + 1], last=last)
+                if not last:
+                    loop.call_later(step_s, send, position + 1)
+
+        loop.call_later(step_s, send, 0)

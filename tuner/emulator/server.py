@@ -1,0 +1,164 @@
+"""A whole emulator: account, services, control loop and socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tuner.emulator.account import Account
+from tuner.emulator.admin import Admin
+from tuner.emulator.app import App
+from tuner.emulator.faults import FaultPlan
+from tuner.emulator.http import HttpServer
+from tuner.emulator.runtime import Runtime
+from tuner.emulator.sagemaker import SageMaker
+from tuner.emulator.spec import EmulatorSpec
+from tuner.emulator.timing import ControlClock
+from tuner.errors import InputError
+
+TICK_S = 0.05
+"""Longest time between two looks of the control loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a started emulator says: where it listens and what it serves."""
+
+    url: str
+    host: str
+    port: int
+    endpoint_name: str
+    variant_name: str
+
+
+class Emulator:
+    """The services of one account on one port; use it inside a running event loop."""
+
+    def __init__(self, spec: EmulatorSpec) -> None:
+        seeds = np.random.SeedSequence(spec.seed).spawn(2)
+        self.spec = spec
+        self.account = Account(spec, ControlClock(spec.minute_seconds))
+        self.faults = FaultPlan(self.account, spec.faults, np.random.default_rng(seeds[0]))
+        sagemaker = SageMaker(self.account)
+        self.app = App({"SageMaker": sagemaker.operations}, _no_query)
+        runtime = Runtime(
+            self.account,
+            self.faults,
+            np.random.default_rng(seeds[1]),
+            self.app.fail,
+            self.app.request_ids,
+        )
+        self.app.runtime = runtime.handle
+        self.app.admin = Admin(self.account, self.faults).handle
+        self._http = HttpServer(self.app.handle, self.app.bad_request, spec.max_payload_bytes)
+        self._loop_task: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> Ready:
+        """Serve.
+
+        Raises
+        ------
+        InputError
+            If the address cannot be had.
+        """
+        self.account.install()
+        self.faults.tick()
+        try:
+            chosen = await self._http.start(host, port)
+        except OSError as error:
+            raise InputError(
+                f"cannot listen: {error.strerror or error}",
+                value=f"{host}:{port}",
+                hint="choose another port, or 0 for a free one",
+            ) from None
+        self._loop_task = asyncio.create_task(self._control())
+        shown = f"[{host}]" if ":" in host else host
+        return Ready(
+            f"http://{shown}:{chosen}",
+            host,
+            chosen,
+            self.spec.endpoint_name,
+            self.spec.variant_name,
+        )
+
+    async def _control(self) -> None:
+        """Statuses, faults and scaling move on even when nobody asks."""
+        while True:
+            self.account.refresh()
+            self.faults.tick()
+            wait_s = min(TICK_S, self.faults.next_change_s() - self.faults.elapsed_s)
+            await asyncio.sleep(max(wait_s, 0.001))
+
+    async def stop(self) -> None:
+        """Stop serving and let everything go."""
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loop_task
+        await self._http.stop()
+        await self.account.close()
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where it can be had, else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def serve(
+    spec: EmulatorSpec,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    on_ready: Callable[[Ready], None] | None = None,
+    stop_fd: int | None = None,
+) -> None:
+    """Serve until SIGINT, SIGTERM, or end of file on ``stop_fd``.
+
+    Raises
+    ------
+    InputError
+        If the address cannot be had.
+    """
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(spec, host, port, on_ready, stop_fd))
+
+
+async def _serve(
+    spec: EmulatorSpec,
+    host: str,
+    port: int,
+    on_ready: Callable[[Ready], None] | None,
+    stop_fd: int | None,
+) -> None:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    if stop_fd is not None:
+        loop.add_reader(stop_fd, stopped.set)
+    emulator = Emulator(spec)
+    try:
+        ready = await emulator.start(host, port)
+        gc.freeze()  # what is loaded by now stays; collections need not look at it again
+        if on_ready is not None:
+            on_ready(ready)
+        await stopped.wait()
+    finally:
+        if stop_fd is not None:
+            loop.remove_reader(stop_fd)
+        await emulator.stop()
+
+
+def _no_query(form: dict[str, str], request_id: str) -> bytes:
+    raise InputError("unreachable")

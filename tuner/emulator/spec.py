@@ -1,0 +1,132 @@
+"""What an emulator serves, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from tuner.fleet.spec import FleetSpec
+
+DEFAULT_PAYLOAD_LIMIT = 25 * 1024 * 1024
+"""SageMaker's FAQ of 2026 says 25 MB for real-time endpoints; older models say 6 MiB."""
+
+
+class FaultKind(StrEnum):
+    """What can be made to go wrong.
+
+    The first group is drawn per request with probability ``share``; the second changes the
+    fleet once, when the fault begins; the third lasts and concerns launches.
+    """
+
+    ERROR = "error"
+    THROTTLE = "throttle"
+    RESET = "reset"
+    DRIP = "drip"
+    SLOW = "slow"
+    KILL_INSTANCE = "kill_instance"
+    LOSE_ZONE = "lose_zone"
+    NO_CAPACITY = "no_capacity"
+    ROLLBACK = "rollback"
+
+
+PER_REQUEST = frozenset(
+    {FaultKind.ERROR, FaultKind.THROTTLE, FaultKind.RESET, FaultKind.DRIP, FaultKind.SLOW}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong between two moments of wall time.
+
+    Parameters
+    ----------
+    kind
+        What.
+    from_s, until_s
+        Seconds since the emulator started.
+    share
+        Probability for each request (per-request kinds).
+    status
+        Error: the HTTP status; 424 answers a ModelError whose original status is 500.
+    drip_s
+        Drip: how long the answer takes to trickle out.
+    factor
+        Slow: multiplies the service time.
+    count
+        Kill: how many instances.
+    zone
+        Lose zone: which.
+    endpoint
+        Only this endpoint; empty for all.
+    """
+
+    kind: FaultKind
+    from_s: float = 0.0
+    until_s: float = float("inf")
+    share: float = 1.0
+    status: int = 500
+    drip_s: float = 5.0
+    factor: float = 10.0
+    count: int = 1
+    zone: int = 0
+    endpoint: str = ""
+
+    def active(self, elapsed_s: float) -> bool:
+        """Whether it is on."""
+        return self.from_s <= elapsed_s < self.until_s
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseSpec:
+    """What the emulated model answers.
+
+    ``stream_chunks`` payload parts are sent on the streaming call: the first after
+    ``first_chunk_share`` of the service time, the others evenly over the rest.
+    """
+
+    body: str = '{"predictions": [0.5]}'
+    content_type: str = "application/json"
+    stream_chunks: int = 16
+    first_chunk_share: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class VariantSpec:
+    """A production variant and the fleet behind it."""
+
+    name: str
+    instance_type: str
+    fleet: FleetSpec
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorSpec:
+    """A whole emulated account with one endpoint InService.
+
+    Endpoints created later behave like the first variant whose instance type they name, else
+    like the first of all.
+    """
+
+    name: str
+    endpoint_name: str
+    variants: tuple[VariantSpec, ...]
+    description: str = ""
+    response: ResponseSpec = field(default_factory=ResponseSpec)
+    faults: tuple[Fault, ...] = ()
+    region: str = "us-east-1"
+    account_id: str = "123456789012"
+    seed: int = 1
+    minute_seconds: float = 60.0
+    instance_quota: int = 1000
+    max_payload_bytes: int = DEFAULT_PAYLOAD_LIMIT
+    local_command: tuple[str, ...] = ()
+
+    @property
+    def variant_name(self) -> str:
+        """The first variant's name."""
+        return self.variants[0].name
+
+    def with_minute_seconds(self, minute_seconds: float) -> EmulatorSpec:
+        """The same with another length of the control minute."""
+        return replace(self, minute_seconds=minute_seconds)
