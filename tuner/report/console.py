@@ -1,0 +1,93 @@
+"""The answer in a few lines of plain text."""
+
+from __future__ import annotations
+
+import textwrap
+
+from tuner.recommend.types import Candidate, Recommendation
+from tuner.report.answer import (
+    HEADLINES,
+    attainment_words,
+    binding_words,
+    capacity_words,
+    compared,
+    cost_words,
+    headroom_words,
+    sentence,
+    settings,
+)
+from tuner.report.words import plain
+from tuner.slo import Verdict
+
+WIDTH = 96
+MAX_ITEMS = 6
+
+
+def console_text(recommendation: Recommendation) -> str:
+    """The verdict, what to set and why, at most `WIDTH` columns; no colours, no controls."""
+    lines = [f"{recommendation.verdict.value}: {HEADLINES[recommendation.verdict]}", ""]
+    if recommendation.chosen is not None:
+        lines += _answer(recommendation, recommendation.chosen)
+    else:
+        lines += _no_answer(recommendation)
+    lines += _listed("warning", recommendation.warnings)
+    return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+
+
+def _answer(recommendation: Recommendation, chosen: Candidate) -> list[str]:
+    lines = [*_wrapped(sentence(recommendation)), ""]
+    names = settings(recommendation)
+    width = max(len(name) for name, _ in names)
+    lines += [f"  {name:<{width}} = {plain(value)}" for name, value in names]
+    lines.append("")
+    lines += _field("SLO", recommendation.slo.describe())
+    lines += _field("limit", binding_words(recommendation.capacity))
+    lines += _capacity(recommendation)
+    headroom = headroom_words(recommendation)
+    if headroom is not None:
+        lines += _field("target is", headroom)
+    lines += _field("traffic", recommendation.traffic_name)
+    lines += _field("inside SLO", attainment_words(chosen))
+    lines += _field("cost", cost_words(chosen))
+    for other in recommendation.alternatives[:MAX_ITEMS]:
+        parts = [compared(other, chosen), attainment_words(other).split(" (")[0] + " inside SLO"]
+        verdict = "meets the budget" if other.meets else f"does not do: {other.reason}"
+        lines += _field("against", f"{other.name}: {', '.join(p for p in parts if p)}; {verdict}")
+    return lines
+
+
+def _no_answer(recommendation: Recommendation) -> list[str]:
+    lines = _field("SLO", recommendation.slo.describe())
+    if recommendation.capacity.verdict is Verdict.MET:
+        lines += _capacity(recommendation)
+    failed = [g for g in recommendation.capacity.gates if not g.passed]
+    lines += _listed("reason", tuple(g.sentence for g in failed))
+    lines += _listed("reason", tuple(c.reason for c in recommendation.rejected))
+    lines += _listed("next", tuple(dict.fromkeys(g.remedy for g in failed if g.remedy)))
+    return lines
+
+
+def _capacity(recommendation: Recommendation) -> list[str]:
+    return [
+        line
+        for entry in recommendation.capacity.by_count[:1]
+        for line in _field("capacity", capacity_words(entry))
+    ]
+
+
+def _listed(name: str, texts: tuple[str, ...]) -> list[str]:
+    lines = [line for text in texts[:MAX_ITEMS] for line in _field(name, text)]
+    if len(texts) > MAX_ITEMS:
+        lines += _field(name, f"and {len(texts) - MAX_ITEMS} more in the report")
+    return lines
+
+
+def _field(name: str, text: str) -> list[str]:
+    return _wrapped(text, f"  {name:<11}")
+
+
+def _wrapped(text: str, head: str = "") -> list[str]:
+    clean = plain(text)
+    return textwrap.wrap(clean, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)) or [
+        head
+    ]

@@ -1,0 +1,203 @@
+"""What the policy does with the hardest day, and how latency went through the campaign."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from tuner.report.data import StageRow, View
+from tuner.report.figures.canvas import LIGHT, Drawing, finish, key, new_figure, style
+from tuner.report.words import number, percent
+from tuner.stats.histogram import Window
+from tuner.units import MINUTES_PER_DAY, s_to_min, s_to_ms
+
+STAGE_PARTS = 12
+"""How many pieces of time a stage is shown in."""
+
+
+def draw(view: View, *, png: bool) -> list[Drawing]:
+    """The hardest day, and latency over time, as far as there are data."""
+    return [d for d in (_hardest_day(view, png), _over_time(view, png)) if d is not None]
+
+
+def _hardest_day(view: View, png: bool) -> Drawing | None:
+    recommendation = view.data.recommendation
+    day = recommendation.hardest_day if recommendation is not None else None
+    if recommendation is None or day is None or not len(day.requests_per_min):
+        return None
+    hours = np.arange(len(day.requests_per_min)) / 60.0
+    with style("hardest-day"):
+        figure = new_figure(9.6, 4.9)
+        box = (0.07, 0.925)
+        traffic = figure.add_axes((box[0], 0.665, box[1], 0.265))
+        count = figure.add_axes((box[0], 0.33, box[1], 0.225), sharex=traffic)
+        miss = figure.add_axes((box[0], 0.095, box[1], 0.13), sharex=traffic)
+        traffic.fill_between(hours, day.requests_per_min, color=LIGHT["area"], linewidth=0)
+        traffic.plot(hours, day.requests_per_min, color=LIGHT["s0"], linewidth=1.0)
+        traffic.set_title("requests per minute")
+        traffic.set_ylim(bottom=0.0)
+
+        paid = day.in_service + day.starting
+        count.fill_between(
+            hours, day.in_service, paid, step="post", color=LIGHT["wait"], linewidth=0
+        )
+        count.step(hours, day.in_service, where="post", color=LIGHT["s0"])
+        handles: list[Any] = [Line2D([], [], color=LIGHT["s0"], label="in service")]
+        handles.append(Patch(color=LIGHT["wait"], label="starting (paid, no traffic yet)"))
+        chosen = recommendation.chosen
+        if chosen is not None:
+            for limit in {chosen.bounds.min_capacity, chosen.bounds.max_capacity}:
+                count.axhline(limit, color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (1, 2)))
+            handles.append(
+                Line2D([], [], color=LIGHT["muted"], ls=(0, (1, 2)), label="min and max capacity")
+            )
+        count.set_ylim(0.0, max(1.0, float(np.nanmax(paid))) * 1.12)
+        count.set_title("instances")
+        count.title.set_position((0.0, 1.0))
+        key(count, handles, columns=3)
+        count.get_legend().set_bbox_to_anchor((0.09, 0.985))  # type: ignore[union-attr]
+
+        share = np.nan_to_num(day.violation_share) * 100.0
+        miss.fill_between(hours, share, step="post", color=LIGHT["bad"], linewidth=0)
+        miss.set_title("requests that miss the SLO, % of the minute")
+        miss.set_ylim(0.0, max(1.0, float(share.max()) * 1.15))
+        miss.set_xlabel("hours" if len(hours) != MINUTES_PER_DAY else "hour of the day")
+        miss.set_xlim(0.0, len(hours) / 60.0)
+        if len(hours) <= 2 * MINUTES_PER_DAY:
+            miss.set_xticks(np.arange(0, len(hours) / 60.0 + 0.1, 2 if len(hours) <= 1440 else 6))
+        traffic.tick_params(labelbottom=False)
+        count.tick_params(labelbottom=False)
+        total = float(np.nansum(day.requests_per_min))
+        missed = float(np.nansum(day.requests_per_min * np.nan_to_num(day.violation_share)))
+        caption = (
+            "The day with most missed requests, simulated under the chosen policy: traffic, "
+            f"instances, and the share of requests over the SLO "
+            f"({percent(_share(missed, total))} of the day's {number(total, 3)} requests)."
+        )
+        return finish(figure, "hardest-day", caption, caption, png=png, wide=True)
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def _over_time(view: View, png: bool) -> Drawing | None:
+    rows = [r for r in view.rows if r.stage.windows and r.requests]
+    if not rows:
+        return None
+    top_quantile = max(view.quantiles[-1], 0.99) if len(view.quantiles) else 0.99
+    threshold_s = view.data.threshold_s(top_quantile)
+    with style("over-time"):
+        figure = new_figure(9.6, 4.1)
+        load = figure.add_axes((0.07, 0.74, 0.925, 0.155))
+        axes = figure.add_axes((0.07, 0.125, 0.925, 0.465), sharex=load)
+        highest, now = 0.0, 0.0
+        for i, row in enumerate(rows):
+            x, middle, tail, length = _pieces(row, top_quantile)
+            start = now + x
+            end = now + length
+            ends = (s_to_min(now), s_to_min(end))
+            if i % 2:
+                for panel in (load, axes):
+                    panel.axvspan(
+                        s_to_min(now), s_to_min(end), color=LIGHT["grid"], alpha=0.45, lw=0
+                    )
+            _stage_lines(axes, start, middle, tail, row.standing)
+            rate = row.stage.rate_per_instance_per_s
+            load.hlines(rate, *ends, color=LIGHT["s0"], linewidth=2.2)
+            finite = tail[np.isfinite(tail)]
+            highest = max(highest, float(finite.max()) if finite.size else 0.0)
+            now = end
+        _count_labels(load, rows)
+        load.set_title("offered requests/s per instance; above: instances", pad=16)
+        load.set_ylim(bottom=0.0)
+        load.tick_params(labelbottom=False)
+        handles = [
+            Line2D([], [], color=LIGHT["s0"], label="p50"),
+            Line2D([], [], color=LIGHT["s1"], label=f"p{top_quantile * 100:.10g}"),
+        ]
+        if threshold_s is not None:
+            axes.axhline(s_to_ms(threshold_s), color=LIGHT["bad"], linestyle=(0, (5, 3)), lw=1.2)
+            handles.append(Line2D([], [], color=LIGHT["bad"], ls=(0, (5, 3)), label="SLO"))
+        if any(r.standing != "used" for r in rows):
+            handles.append(
+                Line2D([], [], color=LIGHT["muted"], ls=(0, (1, 1)), label="void or not used")
+            )
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda v, _: number(v, 3))
+        axes.yaxis.set_minor_formatter(lambda v, _: "")
+        axes.set_title("latency, ms", pad=7)
+        axes.set_xlabel("minutes of measuring, stage after stage")
+        axes.set_xlim(0.0, s_to_min(now))
+        key(axes, handles, columns=4, y=1.02)
+        axes.get_legend().set_bbox_to_anchor((0.13, 1.0))  # type: ignore[union-attr]
+        caption = (
+            f"Median and p{top_quantile * 100:.10g} through the campaign, each stage cut into "
+            f"up to {STAGE_PARTS} pieces: a stage that climbs from left to right was not steady."
+        )
+        return finish(figure, "over-time", caption, caption, png=png, wide=True)
+
+
+def _stage_lines(axes: Any, start: Any, middle: Any, tail: Any, standing: str) -> None:
+    dash: Any = "-" if standing == "used" else (0, (1, 1))
+    for values, colour in ((middle, LIGHT["s0"]), (tail, LIGHT["s1"])):
+        shown = np.where(np.isfinite(values), values, np.nan) * s_to_ms(1.0)
+        axes.plot(start * s_to_min(1.0), shown, color=colour, linestyle=dash, linewidth=1.3)
+
+
+def _count_labels(axes: Any, rows: Sequence[StageRow]) -> None:
+    """The instance count over each run of stages that share it."""
+    now, run_start, last = 0.0, 0.0, rows[0].stage.spec.instance_count
+    spans = []
+    for row in rows:
+        count = row.stage.spec.instance_count
+        if count != last:
+            spans.append((run_start, now, last))
+            run_start, last = now, count
+        now += _length_s(row)
+    spans.append((run_start, now, last))
+    for start, end, count in spans:
+        if (end - start) / now < 0.02:
+            continue
+        axes.annotate(
+            f"×{count}",
+            ((start + end) / 120.0, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8.5,
+            color=LIGHT["muted"],
+        )
+    for start, _, _ in spans[1:]:
+        axes.axvline(s_to_min(start), color=LIGHT["muted"], linewidth=0.8)
+
+
+def _length_s(row: StageRow) -> float:
+    windows = row.stage.windows
+    return max(row.stage.spec.duration_s, windows[-1].start_s + windows[-1].length_s)
+
+
+def _pieces(row: StageRow, quantile: float) -> tuple[Any, Any, Any, float]:
+    """Middle of each piece, median and tail in seconds, and the stage's length."""
+    windows = row.stage.windows
+    length = _length_s(row)
+    parts = max(1, min(STAGE_PARTS, len(windows), row.requests // 100))
+    edge = length / parts
+    x, middle, tail = [], [], []
+    for i in range(parts):
+        here = [w for w in windows if i * edge <= w.start_s < (i + 1) * edge]
+        if not here or not sum(w.total for w in here):
+            continue
+        whole = Window.merge(here)
+        x.append((i + 0.5) * edge)
+        middle.append(whole.quantile_s(0.5))
+        tail.append(whole.quantile_s(quantile))
+    if any(math.isnan(v) for v in middle):
+        raise ValueError("a piece of time with requests has no median")
+    return np.array(x), np.array(middle), np.array(tail), length

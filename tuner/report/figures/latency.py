@@ -1,0 +1,193 @@
+"""Latency percentiles against the offered rate per instance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from tuner.autoscaling.policy import ScalingMetric
+from tuner.report.data import StageRow, View
+from tuner.report.figures.canvas import (
+    LIGHT,
+    MARKERS,
+    SERIES,
+    Drawing,
+    finish,
+    key,
+    new_figure,
+    style,
+)
+from tuner.report.words import interval, number
+from tuner.units import per_min_to_per_s, s_to_ms
+
+
+def draw(view: View, *, png: bool) -> list[Drawing]:
+    """One figure per quantile, one line per instance count; none without measured stages."""
+    rows = [r for r in view.rows if r.requests]
+    if not rows:
+        return []
+    return [_panel(view, rows, q, png) for q in view.quantiles]
+
+
+def _panel(view: View, rows: Sequence[StageRow], quantile: float, png: bool) -> Drawing:
+    name = f"latency-p{quantile * 100:.10g}".replace(".", "_")
+    threshold_s = view.data.threshold_s(quantile)
+    with style(name):
+        figure = new_figure(5.0, 3.7)
+        axes = figure.add_axes((0.115, 0.135, 0.865, 0.69))
+        counts = sorted({r.stage.spec.instance_count for r in rows})
+        top_ms, bottom_ms = _limits(rows, quantile, threshold_s)
+        handles: list[Any] = []
+        for i, count in enumerate(counts):
+            colour, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
+            here = [r for r in rows if r.stage.spec.instance_count == count]
+            _line(axes, here, quantile, colour, marker, top_ms)
+            plural = "s" if count != 1 else ""
+            handles.append(
+                Line2D([], [], color=colour, marker=marker, label=f"{count} instance{plural}")
+            )
+        handles += _standing_keys(rows)
+        if threshold_s is not None:
+            handles += _slo(view, axes, counts, quantile, s_to_ms(threshold_s))
+        handles += _operating_point(view, axes)
+        _scale(axes, bottom_ms, top_ms)
+        axes.set_xlim(left=0.0)
+        axes.set_xlabel("offered requests per second, per instance")
+        axes.set_title(f"p{quantile * 100:.10g} latency, ms", pad=38 if len(handles) > 3 else 24)
+        key(axes, handles)
+        caption = _caption(view, quantile)
+        return finish(figure, name, caption, caption, png=png)
+
+
+def _limits(
+    rows: Sequence[StageRow], quantile: float, threshold_s: float | None
+) -> tuple[float, float]:
+    known = [i for r in rows if (i := r.at(quantile)) is not None]
+    seen = [s_to_ms(v) for i in known for v in (i.mid, i.low, i.high) if math.isfinite(v) and v > 0]
+    if threshold_s is not None:
+        seen.append(s_to_ms(threshold_s))
+        # A saturated stage may be a thousand times the SLO; its marker at the edge says enough.
+        seen = [min(v, 30.0 * s_to_ms(threshold_s)) for v in seen]
+    if not seen:
+        return 1.0, 0.1
+    mids = [s_to_ms(i.mid) for i in known if math.isfinite(i.mid) and i.mid > 0]
+    return max(seen) * 1.25, min([*mids, *seen[-1:]]) * 0.8
+
+
+def _line(
+    axes: Axes, rows: Sequence[StageRow], quantile: float, colour: str, marker: str, top: float
+) -> None:
+    points = sorted(
+        (r.stage.rate_per_instance_per_s, i, r.standing)
+        for r in rows
+        if (i := r.at(quantile)) is not None
+    )
+    used = [(x, i) for x, i, standing in points if standing == "used"]
+    axes.plot(
+        [x for x, _ in used],
+        [min(s_to_ms(i.mid), top) for _, i in used],
+        color=colour,
+        linewidth=1.2,
+        alpha=0.75,
+    )
+    for x, i, standing in points:
+        mid = s_to_ms(i.mid)
+        shown = min(mid, top * 0.97)
+        beyond = mid > top
+        face = colour if standing == "used" else LIGHT["paper"]
+        shape = "x" if standing == "void" else ("^" if beyond else marker)
+        if standing != "void":
+            high = min(s_to_ms(i.high), top)
+            axes.vlines(x, min(s_to_ms(i.low), shown), high, color=colour, linewidth=1.0)
+        axes.plot(
+            [x],
+            [shown],
+            linestyle="none",
+            marker=shape,
+            markeredgecolor=colour,
+            markerfacecolor=face,
+            clip_on=False,
+            zorder=3,
+        )
+
+
+def _standing_keys(rows: Sequence[StageRow]) -> list[Line2D]:
+    ink = LIGHT["muted"]
+    keys = []
+    if any(r.standing == "unused" for r in rows):
+        keys.append(
+            Line2D([], [], ls="none", marker="o", mec=ink, mfc=LIGHT["paper"], label="not used")
+        )
+    if any(r.standing == "void" for r in rows):
+        keys.append(Line2D([], [], ls="none", marker="x", mec=ink, label="void stage"))
+    return keys
+
+
+def _slo(
+    view: View, axes: Axes, counts: Sequence[int], quantile: float, threshold_ms: float
+) -> list[Line2D]:
+    axes.axhline(threshold_ms, color=LIGHT["bad"], linewidth=1.3, linestyle=(0, (5, 3)))
+    handles = [
+        Line2D([], [], color=LIGHT["bad"], ls=(0, (5, 3)), label=f"SLO {number(threshold_ms)} ms")
+    ]
+    capacity = view.data.capacity
+    if capacity is None or capacity.binding is None or capacity.binding.quantile != quantile:
+        return handles
+    for entry in capacity.by_count:
+        if entry.instance_count not in counts:
+            continue
+        colour = SERIES[counts.index(entry.instance_count) % len(SERIES)]
+        rate = entry.rate_per_s
+        ends = (rate.low, rate.high if math.isfinite(rate.high) else rate.mid)
+        axes.hlines(threshold_ms, *ends, color=colour, linewidth=6.0, alpha=0.45, zorder=2.5)
+        axes.plot([rate.mid], [threshold_ms], marker="|", ms=11, mew=2.0, color=colour, zorder=4)
+    handles.append(
+        Line2D([], [], color=LIGHT["muted"], lw=6, alpha=0.45, label="capacity, interval")
+    )
+    return handles
+
+
+def _operating_point(view: View, axes: Axes) -> list[Line2D]:
+    recommendation = view.data.recommendation
+    chosen = recommendation.chosen if recommendation is not None else None
+    policy = chosen.policy if chosen is not None else None
+    if policy is None or policy.metric is not ScalingMetric.INVOCATIONS:
+        return []
+    rate = per_min_to_per_s(policy.target_value)
+    axes.axvline(rate, color=LIGHT["good"], linewidth=1.4, linestyle=(0, (1, 1.5)))
+    text = f"target {number(policy.target_value, 4)}/min"
+    return [Line2D([], [], color=LIGHT["good"], ls=(0, (1, 1.5)), label=text)]
+
+
+def _scale(axes: Axes, bottom: float, top: float) -> None:
+    if top / bottom < 8.0:
+        axes.set_ylim(0.0, top)
+        return
+    axes.set_yscale("log")
+    axes.set_ylim(bottom, top)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: number(v, 3)))
+    if top / bottom > 40.0:
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.yaxis.set_minor_formatter(
+            FuncFormatter(lambda v, _: number(v, 3) if f"{v:e}"[0] in "25" else "")
+        )
+    axes.tick_params(axis="y", which="minor", labelsize=9.0)
+
+
+def _caption(view: View, quantile: float) -> str:
+    text = (
+        f"p{quantile * 100:.10g} of latency from the intended start, with 95 % intervals, "
+        "against the offered rate per instance; one line per instance count."
+    )
+    capacity = view.data.capacity
+    binding = capacity.binding if capacity is not None else None
+    if capacity and capacity.by_count and binding and binding.quantile == quantile:
+        rate = capacity.by_count[0].rate_per_s
+        text += f" Capacity where it meets the SLO: {interval(rate)} requests/s."
+    return text

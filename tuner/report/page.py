@@ -1,0 +1,235 @@
+"""One self-contained HTML page: no network, no script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tuner import __version__
+from tuner.interval import Interval
+from tuner.recommend.types import Candidate, Recommendation
+from tuner.report import answer, words
+from tuner.report.data import Pairs, ReportData, StageRow, Table, View
+from tuner.report.figures import draw_all
+from tuner.report.figures.canvas import PALETTE, Drawing
+from tuner.units import s_to_ms
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+
+
+def _finalize(value: object) -> object:
+    """Every text that reaches the page loses its control characters; markup is ours."""
+    return (
+        words.visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    )
+
+
+def render_html(data: ReportData, drawn: Sequence[Drawing] | None = None) -> str:
+    """The page; the same data give the same bytes.
+
+    ``drawn`` are figures of the same data where they were made already.
+    """
+    view = View.of(data)
+    figures = tuple(drawn) if drawn is not None else draw_all(view)
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        data=data,
+        version=__version__,
+        css=Markup((TEMPLATES / "page.css").read_text("utf-8")),  # noqa: S704 - our own file
+        light=_variables(0),
+        dark=_variables(1),
+        headline=answer.HEADLINES[data.verdict],
+        lead=_lead(data),
+        settings=answer.settings(data.recommendation) if data.recommendation else (),
+        facts=_facts(view),
+        capacities=_capacities(data),
+        gates=data.capacity.gates if data.capacity is not None else (),
+        candidates=_candidates(data.recommendation),
+        stages=_stages(view),
+        errors=_errors(view),
+        scaling=_scale_events(data),
+        figures=_figures(figures),
+    )
+
+
+def _variables(theme: int) -> Markup:
+    return Markup(" ".join(f"--{name}: {pair[theme]};" for name, pair in PALETTE.items()))  # noqa: S704
+
+
+def _figures(drawn: Sequence[Drawing]) -> dict[str, list[dict[str, Any]]]:
+    """Group of the page to its figures; the drawings are our own SVG, already escaped."""
+    groups: dict[str, list[dict[str, Any]]] = {"latency": [], "time": [], "day": [], "trade": []}
+    place = {"over-time": "time", "hardest-day": "day", "front": "trade", "sensitivity": "trade"}
+    for figure in drawn:
+        groups[place.get(figure.name, "latency")].append(
+            {
+                "svg": Markup(figure.inline),  # noqa: S704
+                "caption": figure.caption,
+                "alt": figure.alt,
+                "wide": figure.wide,
+            }
+        )
+    return groups
+
+
+def _lead(data: ReportData) -> str:
+    if data.recommendation is not None and data.recommendation.chosen is not None:
+        return answer.sentence(data.recommendation)
+    if data.problem is not None:
+        return data.problem
+    failed = [g for g in data.capacity.gates if not g.passed] if data.capacity is not None else []
+    if failed:
+        return failed[0].sentence
+    if data.recommendation is not None and data.recommendation.rejected:
+        return data.recommendation.rejected[0].reason
+    return "Nothing was measured that an answer could rest on." if not data.stages else ""
+
+
+def _facts(view: View) -> Pairs:
+    data = view.data
+    facts: list[tuple[str, str]] = [("SLO", data.slo.describe())]
+    if data.capacity is not None:
+        if data.capacity.by_count:
+            facts.append(("Capacity", answer.capacity_words(data.capacity.by_count[0])))
+        facts.append(("What limits it", answer.binding_words(data.capacity)))
+    if data.recommendation is not None:
+        headroom = answer.headroom_words(data.recommendation)
+        if headroom is not None:
+            facts.append(("The target is", headroom))
+        chosen = data.recommendation.chosen
+        if chosen is not None:
+            facts.append(("Expected inside the SLO", answer.attainment_words(chosen)))
+            facts.append(("Expected cost", answer.cost_words(chosen)))
+        peak = words.number(data.recommendation.peak_per_min)
+        facts.append(("Traffic", f"{data.recommendation.traffic_name}, peak {peak} per minute"))
+    measured = f"{len(view.rows)} stages, {words.number(float(view.requests), 9)} requests"
+    if data.duration_s is not None:
+        measured += f" in {words.span(data.duration_s)}"
+    if data.money_spent_usd is not None:
+        measured += f", {words.money(data.money_spent_usd)} spent"
+    facts.append(("Measured", measured))
+    return tuple(facts)
+
+
+def _capacities(data: ReportData) -> Table | None:
+    if data.capacity is None or not data.capacity.by_count:
+        return None
+    rows = tuple(
+        (
+            str(c.instance_count),
+            words.interval(c.rate_per_s),
+            words.interval(c.rate_per_s.scaled(60.0), 4),
+            words.interval(c.rate_per_s.scaled(c.instance_count)),
+            f"{c.requests:,}",
+            c.source,
+        )
+        for c in data.capacity.by_count
+    )
+    level = data.capacity.by_count[0].rate_per_s.level
+    header = (
+        "Instances",
+        f"Requests/s per instance ({level:.0%} interval)",
+        "Per minute per instance",
+        "Requests/s, whole endpoint",
+        "Requests behind it",
+        "How it is known",
+    )
+    return Table("What one instance carries inside the SLO", header, rows)
+
+
+def _candidates(recommendation: Recommendation | None) -> list[dict[str, str]]:
+    if recommendation is None:
+        return []
+    chosen = recommendation.chosen
+    listed: list[tuple[Candidate, str]] = [(chosen, "chosen")] if chosen is not None else []
+    listed += [(c, "meets" if c.meets else "fails") for c in recommendation.alternatives]
+    listed += [(c, "rejected") for c in recommendation.rejected]
+    return [_candidate(c, role, chosen) for c, role in listed]
+
+
+def _candidate(candidate: Candidate, role: str, chosen: Candidate | None) -> dict[str, str]:
+    expected = candidate.expected
+    return {
+        "name": "Recommended" if role == "chosen" else candidate.name,
+        "role": role,
+        "policy": words.policy_words(candidate.policy, candidate.bounds),
+        "attainment": words.percent(expected.slo_attainment.mid),
+        "range": f"{words.percent(expected.slo_attainment.low)} to "
+        f"{words.percent(expected.slo_attainment.high)}",
+        "minutes": words.percent(expected.bad_minute_share),
+        "hours": words.interval(expected.instance_hours_per_day),
+        "month": words.money_interval(expected.cost_per_month_usd),
+        "million": words.money_interval(expected.cost_per_million_usd),
+        "compared": answer.compared(candidate, chosen),
+        "reason": candidate.reason,
+    }
+
+
+def _ms(value: Interval | None) -> dict[str, str]:
+    if value is None:
+        return {"mid": words.NONE, "range": ""}
+    high = words.number(s_to_ms(value.high)) if math.isfinite(value.high) else "∞"
+    low = words.number(s_to_ms(value.low))
+    return {"mid": words.milliseconds(value.mid), "range": f"{low} to {high}"}
+
+
+def _stages(view: View) -> dict[str, Any]:
+    names = [f"p{q * 100:.10g}" for q in view.quantiles]
+    thresholds = [view.data.threshold_s(q) for q in view.quantiles]
+    return {"quantiles": names, "rows": [_stage(r, thresholds) for r in view.rows]}
+
+
+def _stage(row: StageRow, thresholds: Sequence[float | None]) -> dict[str, Any]:
+    spec = row.stage.spec
+    cells = []
+    for (_, value), threshold in zip(row.quantiles, thresholds, strict=True):
+        cell: dict[str, Any] = dict(_ms(value))
+        cell["over"] = bool(value is not None and threshold is not None and value.mid > threshold)
+        cells.append(cell)
+    return {
+        "index": spec.index,
+        "kind": spec.kind.value.replace("_", "-"),
+        "purpose": spec.purpose,
+        "instances": spec.instance_count,
+        "rate": words.number(spec.rate_per_s),
+        "each": words.number(row.stage.rate_per_instance_per_s),
+        "requests": f"{row.requests:,}",
+        "cells": cells,
+        "failures": row.failures,
+        "errors": words.percent(row.error_share),
+        "standing": row.standing,
+        "note": row.note,
+    }
+
+
+def _errors(view: View) -> list[tuple[str, str, int]]:
+    return [
+        (f"stage {r.stage.spec.index}", text, count)
+        for r in view.rows
+        for text, count in r.stage.error_samples
+    ]
+
+
+def _scale_events(data: ReportData) -> Table | None:
+    if not data.scale_events:
+        return None
+    rows = tuple((f"{e.from_count} → {e.to_count}", words.span(e.lag_s)) for e in data.scale_events)
+    return Table("Changes of the instance count", ("Instances", "Order to settled"), rows)
