@@ -102,16 +102,21 @@ class Cooldowns:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decision:
+class Moves:
     """What every lane does now, shape (lanes,).
 
-    ``desired`` is the new desired count (the old one when nothing changes), ``reason`` a
-    `Reason`, ``policy`` the index of the policy whose wish decided (0 where none did).
+    ``desired`` is the new desired count (the old one when nothing changes); ``out`` and
+    ``inward`` mark the lanes that scale; ``policy`` is the index of the policy whose wish
+    decided (0 where none did). ``grows`` and ``shrinks`` mark the lanes whose policies ask
+    for a change, whether or not it goes through.
     """
 
     desired: IntArray
-    reason: NDArray[np.uint8]
+    out: BoolArray
+    inward: BoolArray
     policy: IntArray
+    grows: BoolArray
+    shrinks: BoolArray
 
 
 def breaches(metric: ArrayLike, target_value: ArrayLike) -> tuple[BoolArray, BoolArray]:
@@ -145,7 +150,7 @@ def decide(
     updating: BoolArray,
     cooldowns: Cooldowns,
     rules: Rules,
-) -> Decision:
+) -> Moves:
     """Evaluate every lane once.
 
     Parameters
@@ -165,57 +170,64 @@ def decide(
 
     Returns
     -------
-    Decision
+    Moves
         New desired counts. Cooldowns are moved on by `scaled_out` and `scaled_in`.
     """
-    lanes = np.arange(capacity.shape[0])
-    out_wish = np.where(high & ~np.isnan(wanted), wanted, -np.inf)
-    out_policy = out_wish.argmax(axis=0)
-    out_goal = np.minimum(out_wish[out_policy, lanes], rules.max_capacity)
-    any_high = high.any(axis=0)
-    growth = out_goal - capacity
-    grows = any_high & (growth > 0)
+    wish, out_policy = _largest(wanted, high)
+    growth = np.minimum(wish, rules.max_capacity) - capacity
+    grows = growth > 0
     cooling = (now_s < cooldowns.out_until_s) & (growth <= cooldowns.out_added)
-    go_out = grows & ~rules.out_suspended & ~updating & ~cooling
+    go_out = grows & ~(rules.out_suspended | updating | cooling)
 
     votes = ~rules.disable_scale_in
-    agreed = (low | ~votes).all(axis=0) & votes.any(axis=0)
-    in_wish = np.where(votes & ~np.isnan(wanted), wanted, -np.inf)
-    in_policy = in_wish.argmax(axis=0)
-    in_goal = np.maximum(in_wish[in_policy, lanes], rules.min_capacity)
-    any_low = (low & votes).any(axis=0) & ~any_high
-    shrinks = any_low & agreed & (in_goal < capacity)
-    go_in = shrinks & ~rules.in_suspended & ~updating & (now_s >= cooldowns.in_until_s)
+    agreed = (low | ~votes).all(axis=0) & votes.any(axis=0) & ~high.any(axis=0)
+    wish, in_policy = _largest(wanted, votes)
+    change = np.maximum(wish, rules.min_capacity) - capacity
+    shrinks = agreed & (wish > -np.inf) & (change < 0)
+    go_in = shrinks & ~(rules.in_suspended | updating | (now_s < cooldowns.in_until_s))
 
-    reason = np.select(
-        [
-            ~any_high & ~any_low,
-            go_out,
-            go_in,
-            grows & rules.out_suspended | shrinks & rules.in_suspended,
-            (grows | shrinks) & updating,
-            grows | shrinks,
-            any_high & (capacity >= rules.max_capacity),
-            any_high,
-            ~agreed,
-            capacity <= rules.min_capacity,
-        ],
-        [
-            Reason.NO_ALARM,
-            Reason.SCALE_OUT,
-            Reason.SCALE_IN,
-            Reason.SUSPENDED,
-            Reason.UPDATING,
-            Reason.COOLDOWN,
-            Reason.ALREADY_AT_MAX,
-            Reason.ALREADY_AT_DESIRED,
-            Reason.SCALE_IN_DISAGREED,
-            Reason.ALREADY_AT_MIN,
-        ],
-        Reason.ANTICIPATED_FLAPPING,
-    ).astype(np.uint8)
-    desired = np.where(go_out, out_goal, np.where(go_in, in_goal, capacity)).astype(np.int64)
-    return Decision(desired, reason, np.where(any_high, out_policy, in_policy))
+    moved = np.where(go_out, growth, np.where(go_in, change, 0.0)).astype(np.int64)
+    policy = np.where(grows, out_policy, np.where(shrinks, in_policy, 0))
+    return Moves(capacity + moved, go_out, go_in, policy, grows, shrinks)
+
+
+def _largest(wanted: FloatArray, among: BoolArray) -> tuple[FloatArray, IntArray]:
+    """The largest wish of the policies marked, minus infinity without one, and its policy."""
+    wish = np.where(among & ~np.isnan(wanted), wanted, -np.inf)
+    if len(wish) == 1:
+        return wish[0], np.zeros(wish.shape[1], np.int64)
+    policy = wish.argmax(axis=0)
+    return wish[policy, np.arange(wish.shape[1])], policy
+
+
+def explain(
+    moves: Moves,
+    high: BoolArray,
+    low: BoolArray,
+    capacity: IntArray,
+    updating: BoolArray,
+    rules: Rules,
+) -> NDArray[np.uint8]:
+    """A `Reason` for what `decide` made of the same arrays, shape (lanes,)."""
+    any_high = high.any(axis=0)
+    votes = ~rules.disable_scale_in
+    any_low = (low & votes).any(axis=0) & ~any_high
+    asks = moves.grows | moves.shrinks
+    suspended = moves.grows & rules.out_suspended | moves.shrinks & rules.in_suspended
+    cases = [
+        (~any_high & ~any_low, Reason.NO_ALARM),
+        (moves.out, Reason.SCALE_OUT),
+        (moves.inward, Reason.SCALE_IN),
+        (suspended, Reason.SUSPENDED),
+        (asks & updating, Reason.UPDATING),
+        (asks, Reason.COOLDOWN),
+        (any_high & (capacity >= rules.max_capacity), Reason.ALREADY_AT_MAX),
+        (any_high, Reason.ALREADY_AT_DESIRED),
+        (~(low | ~votes).all(axis=0), Reason.SCALE_IN_DISAGREED),
+        (capacity <= rules.min_capacity, Reason.ALREADY_AT_MIN),
+    ]
+    reason = np.select([c for c, _ in cases], [r for _, r in cases], Reason.ANTICIPATED_FLAPPING)
+    return reason.astype(np.uint8)
 
 
 def scaled_out(

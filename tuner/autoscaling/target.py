@@ -215,20 +215,17 @@ class ScalableTarget:
         self._fresh = False
         names = list(self._alarms)
         alarms = list(self._alarms.values())
-        decision = kernel.decide(
-            now_s,
-            np.array([[a.high] for a in alarms]),
-            np.array([[a.low] for a in alarms]),
-            np.array([[a.wanted] for a in alarms]),
-            np.array([capacity], dtype=np.int64),
-            np.array([updating or self._pending is not None]),
-            self._cooldowns,
-            self._rules(),
-        )
-        reason = Reason(int(decision.reason[0]))
-        name = names[int(decision.policy[0])]
+        high = np.array([[a.high] for a in alarms])
+        low = np.array([[a.low] for a in alarms])
+        count = np.array([capacity], dtype=np.int64)
+        busy = np.array([updating or self._pending is not None])
+        rules = self._rules()
+        wanted = np.array([[a.wanted] for a in alarms])
+        moves = kernel.decide(now_s, high, low, wanted, count, busy, self._cooldowns, rules)
+        reason = Reason(int(kernel.explain(moves, high, low, count, busy, rules)[0]))
+        name = names[int(moves.policy[0])]
         policy = self._alarms[name].policy
-        desired = int(decision.desired[0])
+        desired = int(moves.desired[0])
         if reason is Reason.SCALE_OUT:
             return self._start(now_s, name, desired, capacity, policy.scale_out_cooldown_s)
         if reason is Reason.SCALE_IN:

@@ -21,9 +21,12 @@ from tuner.units import SECONDS_PER_MINUTE
 
 CHUNK_MIN = 120
 """Minutes tabulated at a time; below 255, so that byte counters cannot overflow between."""
+_DRAINED = 1e-6
+"""Requests: less than this left over by rounding is no backlog."""
 _EDGE = 2e-7
 """Single precision must not turn equality with a threshold into a breach."""
 Index = NDArray[np.int64]
+_NO_LANES: Index = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +86,7 @@ class Block:
     ) -> None:
         self.grid, self.lookup, self.rates, self.lags = grid, lookup, rates, lags
         self.options = options
+        self.mean: NDArray[np.float64] = rates.mean(axis=-1)
         self.minutes, self.days = rates.shape[:2]
         self.policies = len(grid)
         self.shape = (self.days, self.policies)
@@ -150,13 +154,14 @@ class Block:
         self.v = np.empty(lanes, np.float32)
         self.m = np.empty(lanes if self.curve is not None else 0, np.float32)
         self.flag = np.empty((4, *self.shape), np.bool_)
+        self.ready, self.fits = (np.empty(lanes, np.bool_) for _ in range(2))
 
     def _start(self, chunk: Chunk) -> None:
         """Begin with the instances that the first minute's load belongs on."""
         if self.options.initial_capacity is not None:
             first = np.full(self.lanes, self.options.initial_capacity, np.int64)
         elif self.curve is None:
-            rate = chunk.rate_per_min[0].mean(axis=-1)[self.day]
+            rate = chunk.mean_per_min[0][self.day]
             first = kernel.wanted_capacity(1.0, rate, self.target).astype(np.int64)
         else:
             first = np.ones(self.lanes, np.int64)
@@ -189,7 +194,6 @@ class Block:
 
     def _minute(self, minute: int, i: int, chunk: Chunk, record: Record | None) -> None:
         self._outside_events(minute)
-        slot = minute % self.span
         np.take(chunk.violating[i].reshape(-1), self.place, out=self.v, mode="clip")
         bad, spare, zone, slow = self.flag
         count = self.count.reshape(self.shape)
@@ -197,86 +201,117 @@ class Block:
         np.less(count, chunk.need_good[i][:, None], out=bad)
         np.greater_equal(count, chunk.need_spare[i][:, None], out=spare)
         np.greater_equal(count, chunk.need_zone[i][:, None], out=zone)
-        slow_flat = slow.reshape(-1)
-        np.logical_or(slow_flat, self.waiting, out=slow_flat)
+        queues = slow.reshape(-1)
+        np.logical_or(queues, self.waiting, out=queues)
+        slot = minute % self.span
         if self.any_arrives[slot]:
-            np.logical_or(slow_flat, self.arrives[slot], out=slow_flat)
-        lanes = np.flatnonzero(slow_flat)
-        worst_s = self._traffic_and_alarms(minute, i, chunk, lanes, record)
-        if self.any_arrives[slot]:
+            changing = np.flatnonzero(self.arrives[slot])
             self.arrives[slot] = False
             self.any_arrives[slot] = False
+            if self.curve is None:
+                easy = changing[~queues[changing]]
+                self._serve_minutes(minute, i, chunk, np.flatnonzero(queues), easy, record)
+            else:
+                queues[changing] = True
+                self._serve_minutes(minute, i, chunk, np.flatnonzero(queues), _NO_LANES, record)
+        else:
+            self._serve_minutes(minute, i, chunk, np.flatnonzero(queues), _NO_LANES, record)
         np.add(self.violating, self.v, out=self.violating)
         np.add(self.marks, self.flag[:3].reshape(3, -1).view(np.uint8), out=self.marks)
         if record is not None:
-            rate = chunk.rate_per_min[i].mean(axis=-1)[self.day]
+            rate = chunk.mean_per_min[i][self.day]
             share = np.divide(self.v, rate, out=np.zeros(self.lanes), where=rate > 0.0)
             record.violation_share[minute] = np.minimum(share, 1.0)
-            record.delay_s[minute, lanes] = worst_s
             record.in_service[minute] = self.count
             record.starting[minute] = self.capacity - self.count
 
-    def _traffic_and_alarms(
-        self, minute: int, i: int, chunk: Chunk, lanes: Index, record: Record | None
-    ) -> NDArray[np.float64]:
-        """Serve the minute and evaluate the policies; worst delay of the slow ``lanes``."""
+    def _serve_minutes(
+        self,
+        minute: int,
+        i: int,
+        chunk: Chunk,
+        lanes: Index,
+        easy: Index,
+        record: Record | None,
+    ) -> None:
+        """Serve the minute and evaluate the policies.
+
+        ``lanes`` wait, are overloaded or change their metric's curve; ``easy`` ones only
+        receive instances.
+        """
         rate = chunk.rate_per_min[i]
         violating = np.zeros(len(lanes))
         worst_s = np.zeros(len(lanes))
         steps = 1 if self.fast else SUBSTEPS
+        changed = np.concatenate([lanes, easy]) if len(easy) else lanes
         for first in range(0, SUBSTEPS, steps):
             tick = minute * SUBSTEPS + first
-            mean = rate[:, first : first + steps].mean(axis=-1)
             measured: NDArray[np.float64] = np.zeros(0)
             if len(lanes):
                 served, measured, delay_s = self._serve(tick, steps, rate[:, first:], lanes)
                 violating += served
                 np.maximum(worst_s, delay_s, out=worst_s)
-            self._datapoint(tick, i, chunk, mean, lanes, measured, record)
-            self._evaluate(tick + steps, mean)
+            if len(easy):
+                measured = np.concatenate([measured, self._receive(tick, i, chunk, easy)])
+            mean = rate[:, first] if self.fast else chunk.mean_per_min[i]
+            self._datapoint(tick, i, chunk, mean, changed, measured, record)
+            self._evaluate(tick + steps)
         if len(lanes):
-            self._settle(violating, rate.mean(axis=-1)[self.day[lanes]], lanes)
-        return worst_s
+            self._settle(violating, chunk.mean_per_min[i][self.day[lanes]], lanes)
+        if record is not None:
+            record.delay_s[minute, lanes] = worst_s
+
+    def _receive(self, tick: int, i: int, chunk: Chunk, lanes: Index) -> NDArray[np.float64]:
+        """Instances arrive on lanes that keep up anyway; the minute's metric."""
+        slots = (tick + np.arange(SUBSTEPS))[:, None] % len(self.arriving)
+        count = self.arriving[slots, lanes].cumsum(axis=0, dtype=np.int16) + self.count[lanes]
+        self.arriving[slots, lanes] = 0
+        self.v[lanes] = chunk.violating[i].reshape(-1)[self.row[lanes] + count].mean(axis=0)
+        self.count[lanes] = count[-1]
+        self._refresh(lanes)
+        share: NDArray[np.float64] = (1.0 / count).mean(axis=0)
+        metric: NDArray[np.float64] = chunk.mean_per_min[i][self.day[lanes]] * share
+        return metric
 
     def _serve(
         self, tick: int, steps: int, rate: NDArray[np.float64], lanes: Index
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Sub-steps of lanes that are overloaded, wait or change; violating, metric, delay."""
-        count = self.count[lanes].astype(np.int64)
-        backlog = self.backlog[lanes]
-        day = self.day[lanes]
-        mu = self.lookup.rate_per_s
-        violating = np.zeros(len(lanes))
-        metric = np.zeros(len(lanes))
-        worst_s = np.zeros(len(lanes))
-        for step in range(steps):
-            slot = (tick + step) % len(self.arriving)
-            count += self.arriving[slot, lanes]
-            self.arriving[slot, lanes] = 0
-            rate_per_s = rate[day, step] / SECONDS_PER_MINUTE
-            full = np.maximum(count * mu, 1e-9)
-            after = np.maximum(backlog + (rate_per_s - full) * SUBSTEP_S, 0.0)
-            after = np.where(count > 0, after, backlog + rate_per_s * SUBSTEP_S)
-            delay_s = (backlog + after) / 2.0 / full
-            busy = np.minimum(rate_per_s / full, 1.0)
-            share = self.lookup.queued(count, busy, delay_s)
-            share = np.where(count > 0, share, 1.0)
-            violating += share * rate_per_s * SUBSTEP_S
-            np.maximum(worst_s, np.maximum(backlog, after) / full, out=worst_s)
-            backlog = after
-            alive = np.maximum(count, 1)
-            if self.curve is None:
-                metric += rate[day, step] / alive
-            else:
-                busy = np.where(backlog > 0.0, 1.0, busy)
-                metric += np.interp(busy, self.curve.utilization, self.curve.value)
-                metric += self.curve.per_waiting * backlog / alive
-        self.backlog[lanes] = backlog
-        changed = lanes[count != self.count[lanes]]
-        self.count[lanes] = count
+        """Sub-steps of lanes that are overloaded, wait or change; violating, metric, delay.
+
+        The backlog is Lindley's recursion, solved for all sub-steps (axis 0) at once.
+        """
+        slots = (tick + np.arange(steps)) % len(self.arriving)
+        count = self.arriving[slots[:, None], lanes].cumsum(axis=0, dtype=np.int64)
+        changed = np.flatnonzero(count[-1])
+        count += self.count[lanes]
+        rate_per_s = rate.T[:steps, self.day[lanes]] / SECONDS_PER_MINUTE
+        full = np.maximum(count * self.lookup.rate_per_s, 1e-9)
+        net = np.where(count > 0, rate_per_s - full, rate_per_s) * SUBSTEP_S
+        drift = net.cumsum(axis=0)
+        before = self.backlog[lanes]
+        lowest = np.maximum.accumulate(np.maximum(-drift, before), axis=0)
+        backlog = np.maximum(drift + lowest, 0.0)
+        backlog[backlog < _DRAINED] = 0.0
+        previous = np.concatenate([before[None], backlog[:-1]])
+        busy = np.minimum(rate_per_s / full, 1.0)
+        share = self.lookup.queued(count, busy, (previous + backlog) / 2.0 / full)
+        share = np.where(count > 0, share, 1.0)
+        alive = np.maximum(count, 1)
+        if self.curve is None:
+            metric = rate_per_s * SECONDS_PER_MINUTE / alive
+        else:
+            load = np.where(backlog > 0.0, 1.0, busy)
+            metric = np.interp(load, self.curve.utilization, self.curve.value)
+            metric += self.curve.per_waiting * backlog / alive
+        self.backlog[lanes] = backlog[-1]
         if len(changed):
-            self._refresh(changed)
-        return violating, metric / steps, worst_s
+            moved = lanes[changed]
+            self.arriving[slots[:, None], moved] = 0
+            self.count[moved] = count[-1, changed]
+            self._refresh(moved)
+        violating = (share * rate_per_s).sum(axis=0) * SUBSTEP_S
+        worst_s = (np.maximum(previous, backlog) / full).max(axis=0)
+        return violating, metric.mean(axis=0), worst_s
 
     def _settle(
         self, violating: NDArray[np.float64], rate: NDArray[np.float64], lanes: Index
@@ -354,28 +389,45 @@ class Block:
 
     # -- scaling -------------------------------------------------------------------------
 
-    def _evaluate(self, tick: int, mean: NDArray[np.float64]) -> None:
+    def _evaluate(self, tick: int) -> None:
         """Let policies act whose alarm is on and could change something."""
-        ready = self.high_run == kernel.OUT_DATAPOINTS
-        np.logical_and(ready, self.below_max, out=ready)
-        out = np.flatnonzero(ready)
-        shrink = self.low_run == kernel.IN_DATAPOINTS
-        if self.fast and tick % SUBSTEPS:
-            shrink[:] = False
-        np.logical_and(shrink, self.above_min, out=shrink)
-        inward = np.flatnonzero(shrink)
-        if self.options.serialised:
+        np.equal(self.high_run, kernel.OUT_DATAPOINTS, out=self.ready)
+        np.logical_and(self.ready, self.below_max, out=self.ready)
+        out = np.flatnonzero(self.ready)
+        if self.options.serialised and len(out):
             out = out[self.updating_until[out] <= tick]
-        inward = inward[self.capacity[inward] <= self.count[inward]]
-        lanes = np.union1d(out, inward) if len(out) and len(inward) else np.r_[out, inward]
+        lanes = out
+        if tick % SUBSTEPS == 0:
+            inward = self._could_shrink(tick)
+            if len(inward):
+                lanes = np.concatenate([out, inward]) if len(out) else inward
+                lanes = np.unique(lanes) if self.fast else lanes
         if len(lanes):
             self._decide(tick, lanes)
+
+    def _could_shrink(self, tick: int) -> Index:
+        """Lanes in low alarm with nothing starting whose load fits on fewer instances."""
+        np.equal(self.low_run, kernel.IN_DATAPOINTS, out=self.ready)
+        np.logical_and(self.ready, self.above_min, out=self.ready)
+        if self.curve is None:
+            rate = self.mean[max(tick // SUBSTEPS - 1 - self.high_delay, 0)]
+            np.less_equal(
+                rate.astype(np.float32)[:, None],
+                self.in_limit.reshape(self.shape),
+                out=self.fits.reshape(self.shape),
+            )
+            np.logical_and(self.ready, self.fits, out=self.ready)
+        inward = np.flatnonzero(self.ready)
+        if not len(inward):
+            return inward
+        inward = inward[self.in_until_s[inward] <= tick * SUBSTEP_S]
+        return inward[self.capacity[inward] <= self.count[inward]]
 
     def _needed(self, tick: int, lanes: Index) -> NDArray[np.float64]:
         """Instances x metric of the datapoint seen now."""
         if self.curve is None:
             seen = tick // SUBSTEPS - 1 - self.high_delay
-            rate: NDArray[np.float64] = self.rates[max(seen, 0)].mean(axis=-1)
+            rate: NDArray[np.float64] = self.mean[max(seen, 0)]
             return rate[self.day[lanes]]
         period = (tick if self.fast else tick // SUBSTEPS) - 1
         need: NDArray[np.float64] = np.asarray(
@@ -394,7 +446,7 @@ class Block:
             if self.options.serialised
             else ~high[0] & (capacity > self.count[lanes])
         )
-        decision = kernel.decide(
+        moves = kernel.decide(
             now_s,
             high,
             (self.low_run[lanes] == kernel.IN_DATAPOINTS)[None],
@@ -415,11 +467,11 @@ class Block:
                 none,
             ),
         )
-        change = decision.desired - capacity
-        grown, shrunk = change > 0, change < 0
-        if grown.any():
+        change = moves.desired - capacity
+        grown, shrunk = np.flatnonzero(moves.out), np.flatnonzero(moves.inward)
+        if len(grown):
             self._scale_out(tick, lanes[grown], change[grown])
-        if shrunk.any():
+        if len(shrunk):
             self._scale_in(tick, lanes[shrunk], change[shrunk])
 
     def _scale_out(self, tick: int, lanes: Index, added: Index) -> None:
@@ -503,6 +555,7 @@ class Block:
         self.place[lanes] = self.row[lanes] + count
         self.high_limit[lanes] = target * count * (1.0 + _EDGE)
         self.low_limit[lanes] = target * count * (kernel.IN_THRESHOLD * (1.0 - _EDGE))
+        self.in_limit[lanes] = target * (capacity - 1) * (1.0 + _EDGE)
         self.below_max[lanes] = capacity < self.high_bound[lanes]
         self.above_min[lanes] = (capacity > self.low_bound[lanes]) & ~self.no_scale_in[lanes]
 

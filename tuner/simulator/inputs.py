@@ -255,7 +255,7 @@ class SimulationOptions:
     dispersion: float = 1.0
     metric_curve: MetricCurve | None = None
     initial_capacity: int | None = None
-    lanes_per_block: int = field(default=8192, repr=False)
+    lanes_per_block: int = field(default=16_384, repr=False)
 
     def __post_init__(self) -> None:
         if self.publish_delay_s < 0.0 or self.lead_in_min < 0 or self.dispersion < 1.0:

@@ -17,8 +17,8 @@ from tuner.simulator.inputs import SUBSTEP_S, SUBSTEPS, MetricCurve
 from tuner.units import SECONDS_PER_MINUTE
 
 FloatArray = NDArray[np.float64]
-_FINE = 1024
-"""Cells of the even utilisation grid; the table's own points are far coarser."""
+_FINE = 512
+"""Cells of the even utilisation grid on which lanes with a backlog look up the nearest."""
 
 
 def _check(table: ViolationTable) -> None:
@@ -35,7 +35,7 @@ def _check(table: ViolationTable) -> None:
 
 
 class Lookup:
-    """A `ViolationTable` on an even utilisation grid, for 0 to ``max_count`` instances.
+    """A `ViolationTable` ready for 0 to ``max_count`` instances.
 
     Counts beyond the table use its last row: more instances share a queue no worse.
     """
@@ -54,26 +54,28 @@ class Lookup:
         left = right - 1
         span = table.utilization[right] - table.utilization[left]
         weight = np.clip((grid - table.utilization[left]) / span, 0.0, 1.0)[None, :, None]
-        known = table.probability[:rows]
+        weight = weight.astype(np.float32)
+        known = table.probability[:rows].astype(np.float32)
         fine = known[:, left] * (1.0 - weight) + known[:, right] * weight
         self._fine = np.ascontiguousarray(fine, dtype=np.float32)
+        self._busy = table.utilization.astype(np.float64)
+        self._start = np.ascontiguousarray(known[:, :, 0]).ravel()
         self._row = np.clip(np.arange(max_count + 1) - 1, 0, rows - 1)
 
     def unqueued(self, rate_per_min: FloatArray) -> NDArray[np.float32]:
         """P(violation) without backlog, shape (max_count + 1, *rate.shape); 1 for no instance."""
         count = np.arange(1, self.max_count + 1, dtype=np.float64)
         full_per_min = count * (self.rate_per_s * SECONDS_PER_MINUTE)
-        place = rate_per_min[None] / full_per_min.reshape(-1, *([1] * rate_per_min.ndim))
-        place *= _FINE
-        np.minimum(place, _FINE, out=place)
-        cell = place.astype(np.int32)
-        np.minimum(cell, _FINE - 1, out=cell)
-        weight = (place - cell).astype(np.float32)
-        start = self._fine[:, :, 0].ravel()
-        flat = cell + (self._row[1:] * (_FINE + 1)).reshape(-1, *([1] * rate_per_min.ndim))
-        low = start[flat]
+        busy = rate_per_min[None] / full_per_min.reshape(-1, *([1] * rate_per_min.ndim))
+        np.minimum(busy, self._busy[-1], out=busy)
+        cell = np.searchsorted(self._busy[1:-1], busy.ravel(), side="right").reshape(busy.shape)
+        weight = ((busy - self._busy[cell]) / (self._busy[cell + 1] - self._busy[cell])).astype(
+            np.float32
+        )
+        flat = cell + (self._row[1:] * len(self._busy)).reshape(-1, *([1] * rate_per_min.ndim))
+        low = self._start[flat]
         result = np.ones((self.max_count + 1, *rate_per_min.shape), np.float32)
-        np.add(low, (start[flat + 1] - low) * weight, out=result[1:])
+        np.add(low, (self._start[flat + 1] - low) * weight, out=result[1:])
         return result
 
     def queued(
@@ -104,6 +106,8 @@ class Chunk:
     ----------
     rate_per_min
         Shape (m, r, 6): offered rate in every ten seconds.
+    mean_per_min
+        Shape (m, r): its mean, the minute's requests.
     violating
         Shape (m, r, n + 1), float32: requests of the minute that miss the SLO, unqueued.
     metric
@@ -116,6 +120,7 @@ class Chunk:
     """
 
     rate_per_min: FloatArray
+    mean_per_min: FloatArray
     violating: NDArray[np.float32]
     metric: NDArray[np.float32]
     need_keep_up: NDArray[np.int16]
@@ -156,6 +161,7 @@ def tabulate(
 
     return Chunk(
         rate_per_min,
+        total,
         violating,
         metric,
         clipped(need_keep_up),
