@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from tuner.stats.requests import FloatArray
+FloatArray = NDArray[np.float64]
 
 KINDS = ("poisson", "constant")
 CHUNK = 4096

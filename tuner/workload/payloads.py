@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import PayloadError
-from tuner.stats.requests import FloatArray
 
 DEFAULT_CLASS = "default"
 
@@ -79,7 +78,7 @@ class PayloadSet:
         return np.array([number[p.payload_class] for p in self.payloads], dtype=np.uint16)
 
     @property
-    def shares(self) -> FloatArray:
+    def shares(self) -> NDArray[np.float64]:
         """Share of requests of each payload, shape (n,), summing to 1."""
         weights = np.array([p.weight for p in self.payloads], dtype=np.float64)
         return np.asarray(weights / weights.sum(), dtype=np.float64)

@@ -1,0 +1,108 @@
+"""Small HTTP servers for tests and benchmarks; run as a program, prints its port.
+
+They are written on uvloop and httptools, apart from the code under test, and each has a
+behaviour that is known exactly: answer at once, after a fixed time, or freeze by the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httptools
+import uvloop
+
+BODY = b"12345678"
+
+
+class Server(asyncio.Protocol):
+    """One connection; answers in order."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.parser = httptools.HttpRequestParser(self)
+        self.answer = (
+            f"HTTP/1.1 {options.status} X\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(BODY)}\r\n\r\n"
+        ).encode() + BODY
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not derive from asyncio's classes.
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        delay = self.options.delay_s
+        if self.options.freeze_every_s:
+            delay += freeze_left_s(time.monotonic(), self.options)
+        if delay > 0:
+            asyncio.get_running_loop().call_later(delay, self.reply)
+        else:
+            self.reply()
+
+    def reply(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(self.answer)
+
+
+def freeze_left_s(now: float, options: argparse.Namespace) -> float:
+    """How long a server frozen in [k T, k T + F) still holds an answer back."""
+    phase = (now - options.freeze_from) % options.freeze_every_s
+    return max(0.0, options.freeze_s - phase)
+
+
+async def serve(options: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    context = None
+    if options.cert:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(options.cert, options.key)
+    server = await loop.create_server(
+        lambda: Server(options), "127.0.0.1", options.port, ssl=context, backlog=4096
+    )
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--status", type=int, default=200)
+    parser.add_argument("--delay-s", type=float, default=0.0)
+    parser.add_argument("--freeze-every-s", type=float, default=0.0)
+    parser.add_argument("--freeze-s", type=float, default=1.0)
+    parser.add_argument("--freeze-from", type=float, default=0.0)
+    parser.add_argument("--cert")
+    parser.add_argument("--key")
+    uvloop.run(serve(parser.parse_args()))
+
+
+@contextmanager
+def running(*arguments: str, port: int = 0) -> Iterator[int]:
+    """The server in a process of its own; yields its port."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__)), "--port", str(port), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+if __name__ == "__main__":
+    main()

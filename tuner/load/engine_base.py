@@ -1,0 +1,60 @@
+"""What every engine counts: requests in flight, faults, and how late the event loop runs."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tuner.load.outcomes import ErrorTexts
+from tuner.load.rows import RowBuffer, Rows
+from tuner.load.target import InvokeTarget
+
+TICK_S = 0.01
+_now = time.monotonic
+
+Addresses = list[tuple[int, Any]]
+"""Resolved (family, socket address) pairs."""
+
+
+class EngineBase:
+    """Counters, the row buffer and a regular tick on the loop.
+
+    ``picks`` yields payload indices without end. ``tick_lags`` holds how late each tick was.
+    """
+
+    def __init__(self, loop: Any, target: InvokeTarget, sink: Callable[[Rows], None]) -> None:
+        self.loop = loop
+        self.target = target
+        self.streaming = target.streaming
+        self.addresses: Addresses = []
+        self.errors = ErrorTexts()
+        self.picks: Iterator[int] = iter(())
+        self.in_flight = 0
+        self.in_flight_max = 0
+        self.credentials_refused = 0
+        self.completed = 0
+        self.tick_lags = array("d")
+        self._rows = RowBuffer(sink)
+        self._last_tick = _now()
+        self._ticker = loop.timer(TICK_S, TICK_S)
+        self._ticker.start(self._tick)
+
+    def _tick(self) -> None:
+        now = _now()
+        self.tick_lags.append(max(0.0, now - self._last_tick - TICK_S))
+        self._last_tick = now
+        self.on_tick(now)
+
+    def on_tick(self, now: float) -> None:
+        """Called every `TICK_S`."""
+
+    def flush(self) -> None:
+        """Hand on the rows so far."""
+        self._rows.flush()
+
+    def close(self) -> None:
+        """Stop ticking."""
+        self._ticker.stop()
+        self._ticker.close()

@@ -1,0 +1,161 @@
+"""Whether a stage says something about the endpoint, or only about the generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tuner.campaign.types import GeneratorHealth, StageSpec
+from tuner.stats.requests import Outcome, RequestLog
+from tuner.units import s_to_ms
+from tuner.workload.arrivals import check_poisson
+
+SEND_LAG_FLOOR_S = 0.002
+SEND_LAG_SLO_SHARE = 0.01
+LOOP_LAG_LIMIT_S = 0.005
+CPU_LIMIT = 0.70
+ARRIVALS_P = 1e-4
+"""Tests run on every stage: at 1 % a campaign of thirty sound stages would often lose one.
+A generator that is the limit is rejected at any level."""
+
+QUANTISATION_S = 1e-4
+"""Gaps below this are not resolved; stated with the arrival test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a stage's workers said of themselves, and the send times of the kept requests."""
+
+    summaries: Sequence[dict[str, Any]]
+    lost: Sequence[str]
+    sent: int
+    scheduled: int
+    dropped: int
+    send_lag_p99_s: float
+    in_flight_cap: int
+    log: RequestLog | None
+    slo_s: float | None
+
+
+def judge(spec: StageSpec, seen: Observed) -> GeneratorHealth:
+    """Apply the limits; each breach becomes a sentence with its value."""
+    open_loop = all(s.get("open_loop", True) for s in seen.summaries)
+    cpu = max((s["cpu_share"] for s in seen.summaries), default=0.0)
+    loop_lag = max((s["loop_lag_p99_s"] for s in seen.summaries), default=0.0)
+    in_flight = sum(s["in_flight_max"] for s in seen.summaries)
+    ks, dispersion, arrival_fault = _arrivals(spec, seen) if open_loop else (None, None, "")
+    faults: list[tuple[str, str]] = [(text, "start the stage again") for text in seen.lost]
+    if open_loop:
+        faults += _limits(spec, seen)
+    if loop_lag > LOOP_LAG_LIMIT_S:
+        faults.append(
+            (
+                f"the generator's event loop ran {s_to_ms(loop_lag):.1f} ms late (p99); "
+                f"limit {s_to_ms(LOOP_LAG_LIMIT_S):g} ms",
+                "add workers, or free this machine's processors",
+            )
+        )
+    if cpu > CPU_LIMIT:
+        faults.append(
+            (
+                f"a generator worker used {100 * cpu:.0f} % of a processor; "
+                f"limit {100 * CPU_LIMIT:.0f} %",
+                _more_workers(spec, seen),
+            )
+        )
+    if arrival_fault:
+        faults.append((arrival_fault, "add workers, or free this machine's processors"))
+    return GeneratorHealth(
+        asked_rate_per_s=spec.rate_per_s,
+        achieved_rate_per_s=seen.sent / spec.duration_s,
+        send_lag_p99_s=seen.send_lag_p99_s,
+        loop_lag_p99_s=loop_lag,
+        cpu_share_max=cpu,
+        in_flight_max=in_flight,
+        in_flight_cap=seen.in_flight_cap,
+        workers=len(seen.summaries),
+        arrivals_ks_p_value=ks,
+        arrivals_dispersion=dispersion,
+        void_reasons=tuple(text for text, _ in faults),
+        remedy=faults[0][1] if faults else None,
+        open_loop=open_loop,
+    )
+
+
+def _more_workers(spec: StageSpec, seen: Observed) -> str:
+    achieved = seen.sent / spec.duration_s
+    return f"generator saturated at {achieved:.0f}/s; add workers"
+
+
+def _limits(spec: StageSpec, seen: Observed) -> list[tuple[str, str]]:
+    faults = []
+    expected = spec.rate_per_s * spec.duration_s
+    # One request of slack: a comb of N teeth may begin a tooth later.
+    slack = 3 * math.sqrt(expected) + 1
+    if abs(seen.sent - expected) > slack:
+        faults.append(
+            (
+                f"{seen.sent / spec.duration_s:.1f} requests/s were sent where "
+                f"{spec.rate_per_s:g}/s were asked; limit ±{slack / spec.duration_s:.1f}/s",
+                _more_workers(spec, seen),
+            )
+        )
+    limit = max(SEND_LAG_FLOOR_S, SEND_LAG_SLO_SHARE * (seen.slo_s or 0.0))
+    if seen.send_lag_p99_s > limit:
+        faults.append(
+            (
+                f"requests were sent {s_to_ms(seen.send_lag_p99_s):.2f} ms late (p99); "
+                f"limit {s_to_ms(limit):g} ms",
+                _more_workers(spec, seen),
+            )
+        )
+    if seen.dropped:
+        faults.append(
+            (
+                f"{seen.dropped} arrivals found {seen.in_flight_cap} requests in flight, the "
+                "generator's cap, and could not be sent",
+                "lower the rate: the endpoint is far behind; or raise max_in_flight",
+            )
+        )
+    refused = sum(s["credentials_refused"] for s in seen.summaries)
+    if refused:
+        faults.append(
+            (
+                f"{refused} requests were refused for their AWS credentials",
+                "renew the credentials, then start the run again with --resume",
+            )
+        )
+    return faults
+
+
+def _arrivals(spec: StageSpec, seen: Observed) -> tuple[float | None, float | None, str]:
+    log = seen.log
+    if log is None or spec.arrivals != "poisson":
+        return None, None, ""
+    sent = log.sent_s[np.isfinite(log.sent_s)]
+    check = check_poisson(sent, spec.rate_per_s, spec.duration_s, quantisation_s=QUANTISATION_S)
+    if check is None:
+        return None, None, ""
+    fault = ""
+    if check.ks_p_value < ARRIVALS_P:
+        fault = f"send times are not Poisson: Kolmogorov-Smirnov p = {check.ks_p_value:.1e}"
+    elif check.dispersion_p_value < ARRIVALS_P:
+        fault = (
+            f"send times are not Poisson: index of dispersion {check.dispersion:.2f} "
+            f"(p = {check.dispersion_p_value:.1e})"
+        )
+    dispersion = None if math.isnan(check.dispersion) else check.dispersion
+    return check.ks_p_value, dispersion, fault
+
+
+def nothing_answered(log: RequestLog | None) -> bool:
+    """Whether every single request failed to reach a server."""
+    return (
+        log is not None
+        and len(log) > 0
+        and log.count(Outcome.CONNECTION) == len(log) - log.count(Outcome.DROPPED) > 0
+    )

@@ -1,0 +1,55 @@
+"""The message that sets a generator process up; no Locust here, both sides import it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from tuner.load.target import InvokeTarget
+from tuner.workload.payloads import Payload, PayloadSet
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPlan:
+    """Everything a generator process needs to know before its first stage."""
+
+    target: InvokeTarget
+    payloads: PayloadSet
+    workers: int
+    distributed: bool
+    bind_host: str
+    bind_port: int
+    locustfile: str | None
+
+    def encode(self) -> tuple[dict[str, Any], bytes]:
+        """A JSON head, and the bodies one after another."""
+        head = {
+            "target": self.target.to_json(),
+            "payloads": [
+                [len(p.body), p.content_type, p.payload_class, p.weight]
+                for p in self.payloads.payloads
+            ],
+            "workers": self.workers,
+            "distributed": self.distributed,
+            "bind_host": self.bind_host,
+            "bind_port": self.bind_port,
+            "locustfile": self.locustfile,
+        }
+        return head, b"".join(p.body for p in self.payloads.payloads)
+
+    @classmethod
+    def decode(cls, head: dict[str, Any], blob: bytes) -> Self:
+        """The inverse of `encode`."""
+        payloads, offset = [], 0
+        for length, content_type, name, weight in head["payloads"]:
+            payloads.append(Payload(blob[offset : offset + length], content_type, name, weight))
+            offset += length
+        return cls(
+            InvokeTarget.from_json(head["target"]),
+            PayloadSet(tuple(payloads)),
+            head["workers"],
+            head["distributed"],
+            head["bind_host"],
+            head["bind_port"],
+            head["locustfile"],
+        )
