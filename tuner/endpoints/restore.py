@@ -23,7 +23,7 @@ from tuner.endpoints.scaling import VariantScaling
 from tuner.endpoints.waiting import Pace, Watch
 from tuner.errors import EndpointError
 
-VERIFY_ATTEMPTS = 8
+VERIFY_READS = 12
 COUNT_ATTEMPTS = 3
 
 
@@ -35,10 +35,9 @@ def set_suspended(scaling: VariantScaling, suspended: SuspendedState, pace: Pace
     EndpointError
         If AWS refuses, or never shows them.
     """
-    found = SuspendedState()
-    for _ in range(VERIFY_ATTEMPTS):
-        pace.persist(lambda: scaling.suspend(suspended))
-        found = scaling.read().suspended
+    pace.persist(lambda: scaling.suspend(suspended))
+    for _ in range(VERIFY_READS):
+        found = pace.persist(scaling.read).suspended
         if found == suspended:
             return
         pace.sleep(pace.poll_interval_s)

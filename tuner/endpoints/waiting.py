@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tuner.campaign.types import ScaleEvent
 from tuner.endpoints.aws import Aws, call
 from tuner.endpoints.describe import VariantReader
 from tuner.endpoints.protocol import AwsError, EndpointState, TaintedError, WaitCallback
 from tuner.errors import EndpointError
+
+T = TypeVar("T")
 
 BUSY = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack"})
 """Statuses that end by themselves; an order given meanwhile is rejected."""
@@ -27,6 +30,7 @@ DEAD = {
 REFUSED_WHILE_BUSY = frozenset(
     {"ValidationException", "ValidationError", "ResourceInUse", "ConflictException"}
 )
+PERSIST_ATTEMPTS = 6
 POLL_FAILURES = 10
 ORDER_ATTEMPTS = 6
 VISIBLE_WITHIN_S = 60.0
@@ -42,18 +46,16 @@ class Pace:
     poll_interval_s: float
     timeout_s: float
 
-    def persist(self, action: Callable[[], None], attempts: int = 6) -> None:
+    def persist(self, action: Callable[[], T]) -> T:
         """Do it again, with doubling pauses, while AWS says a moment may help."""
-        pause_s = self.poll_interval_s
-        for attempt in range(attempts):
+        for attempt in range(PERSIST_ATTEMPTS - 1):
             try:
                 return action()
             except AwsError as error:
-                if not error.transient or attempt == attempts - 1:
+                if not error.transient:
                     raise
-            self.sleep(pause_s)
-            pause_s *= 2.0
-        return None
+            self.sleep(self.poll_interval_s * 2.0**attempt)
+        return action()
 
 
 class Watch:
