@@ -147,3 +147,19 @@ def attainment_words(candidate: Candidate) -> str:
     """The share of requests inside the SLO, with its interval."""
     met = candidate.expected.slo_attainment
     return f"{percent(met.mid)} ({percent(met.low)} to {percent(met.high)})"
+
+
+def policy_words(candidate: Candidate) -> str:
+    """One line for a candidate's policy."""
+    policy, bounds = candidate.policy, candidate.bounds
+    if policy is None:
+        if bounds.min_capacity == bounds.max_capacity:
+            return f"{bounds.min_capacity} instances, no autoscaling"
+        return f"{bounds.min_capacity} to {bounds.max_capacity} instances, no target"
+    short = {ScalingMetric.INVOCATIONS: "/min", ScalingMetric.CONCURRENCY: " concurrent"}
+    unit = short.get(policy.metric, " % CPU")
+    return (
+        f"target {target_text(policy.target_value)}{unit}, {bounds.min_capacity} to "
+        f"{bounds.max_capacity} instances, cooldowns out {policy.scale_out_cooldown_s} s, "
+        f"in {policy.scale_in_cooldown_s} s"
+    )

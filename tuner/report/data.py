@@ -16,6 +16,16 @@ Pairs = tuple[tuple[str, str], ...]
 
 SHOWN_QUANTILES = (0.5, 0.95, 0.99)
 
+USUAL_REMEDIES: dict[Verdict, tuple[str, ...]] = {
+    Verdict.MET: (),
+    Verdict.VIOLATED: (
+        "Measure a larger instance type, or relax the objective that binds.",
+        "If it is the bounds that bind, raise max_capacity; if it is spikes faster than "
+        "launches, raise min_capacity or schedule it ahead of them.",
+    ),
+    Verdict.INCONCLUSIVE: ("Run longer stages near the SLO and make the report again.",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
@@ -96,10 +106,11 @@ class ReportData:
 
     @property
     def remedies(self) -> tuple[str, ...]:
-        """What would settle what is open: remedies of failed gates, then ``next_steps``."""
+        """Remedies of failed gates, then ``next_steps``; the usual ones when there are none."""
         gates = self.capacity.gates if self.capacity is not None else ()
         failed = [g.remedy for g in gates if not g.passed and g.remedy]
-        return tuple(dict.fromkeys([*failed, *self.next_steps]))
+        usual = () if failed or self.next_steps else USUAL_REMEDIES[self.verdict]
+        return tuple(dict.fromkeys([*failed, *self.next_steps, *usual]))
 
 
 @dataclass(frozen=True, slots=True)

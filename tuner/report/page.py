@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tuner.report import answer, words
 from tuner.report.data import Pairs, ReportData, StageRow, Table, View
 from tuner.report.figures import draw_all
 from tuner.report.figures.canvas import PALETTE, Drawing
-from tuner.units import s_to_ms
+from tuner.slo import Verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -109,7 +109,8 @@ def _facts(view: View) -> Pairs:
     if data.capacity is not None:
         if data.capacity.by_count:
             facts.append(("Capacity", answer.capacity_words(data.capacity.by_count[0])))
-        facts.append(("What limits it", answer.binding_words(data.capacity)))
+        if data.capacity.verdict is Verdict.MET:
+            facts.append(("What limits it", answer.binding_words(data.capacity)))
     if data.recommendation is not None:
         headroom = answer.headroom_words(data.recommendation)
         if headroom is not None:
@@ -155,7 +156,7 @@ def _capacities(data: ReportData) -> Table | None:
     return Table("What one instance carries inside the SLO", header, rows)
 
 
-def _candidates(recommendation: Recommendation | None) -> list[dict[str, str]]:
+def _candidates(recommendation: Recommendation | None) -> list[dict[str, Any]]:
     if recommendation is None:
         return []
     chosen = recommendation.chosen
@@ -165,30 +166,29 @@ def _candidates(recommendation: Recommendation | None) -> list[dict[str, str]]:
     return [_candidate(c, role, chosen) for c, role in listed]
 
 
-def _candidate(candidate: Candidate, role: str, chosen: Candidate | None) -> dict[str, str]:
+def _candidate(candidate: Candidate, role: str, chosen: Candidate | None) -> dict[str, Any]:
     expected = candidate.expected
     return {
         "name": "Recommended" if role == "chosen" else candidate.name,
         "role": role,
-        "policy": words.policy_words(candidate.policy, candidate.bounds),
-        "attainment": words.percent(expected.slo_attainment.mid),
-        "range": f"{words.percent(expected.slo_attainment.low)} to "
-        f"{words.percent(expected.slo_attainment.high)}",
+        "policy": answer.policy_words(candidate),
+        "attainment": _two(expected.slo_attainment, words.percent),
         "minutes": words.percent(expected.bad_minute_share),
-        "hours": words.interval(expected.instance_hours_per_day),
-        "month": words.money_interval(expected.cost_per_month_usd),
-        "million": words.money_interval(expected.cost_per_million_usd),
+        "hours": _two(expected.instance_hours_per_day, words.number),
+        "month": _two(expected.cost_per_month_usd, words.money),
+        "million": _two(expected.cost_per_million_usd, words.money),
         "compared": answer.compared(candidate, chosen),
         "reason": candidate.reason,
     }
 
 
-def _ms(value: Interval | None) -> dict[str, str]:
+def _two(value: Interval | None, say: Callable[[float], str]) -> dict[str, str]:
+    """The point above, the interval below."""
     if value is None:
         return {"mid": words.NONE, "range": ""}
-    high = words.number(s_to_ms(value.high)) if math.isfinite(value.high) else "∞"
-    low = words.number(s_to_ms(value.low))
-    return {"mid": words.milliseconds(value.mid), "range": f"{low} to {high}"}
+    high = f"to {say(value.high)}" if math.isfinite(value.high) else "or more"
+    around = "" if value.low == value.high else f"{say(value.low)} {high}"
+    return {"mid": say(value.mid), "range": around}
 
 
 def _stages(view: View) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _stage(row: StageRow, thresholds: Sequence[float | None]) -> dict[str, Any]:
     spec = row.stage.spec
     cells = []
     for (_, value), threshold in zip(row.quantiles, thresholds, strict=True):
-        cell: dict[str, Any] = dict(_ms(value))
+        cell: dict[str, Any] = dict(_two(value, words.milliseconds))
         cell["over"] = bool(value is not None and threshold is not None and value.mid > threshold)
         cells.append(cell)
     return {

@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 
-from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
+from tuner.autoscaling.policy import ScalingMetric
 from tuner.interval import Interval
 from tuner.units import s_to_ms
 
@@ -50,7 +50,7 @@ def number(value: float | None, digits: int = 3) -> str:
     places = digits - 1 - math.floor(math.log10(abs(value)))
     rounded = round(value, places)
     text = f"{rounded:,.{max(places, 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text and float(rounded).is_integer() else text
+    return text.rstrip("0").rstrip(".") if "." in text and float(value).is_integer() else text
 
 
 def interval(value: Interval | None, digits: int = 3) -> str:
@@ -73,10 +73,13 @@ def percent(share: float | None, digits: int = 2) -> str:
     value = share * 100.0
     if value == 0.0 or value == 100.0:
         return f"{value:.0f} %"
-    if value > 99.0:
-        miss = 100.0 - value
-        places = max(2, digits - 1 - math.floor(math.log10(miss)))
-        return f"{math.floor(value * 10**places) / 10**places:.{min(places, 6)}f} %"
+    if value > 99.9999:
+        return "> 99.9999 %"
+    if value > 90.0:
+        places = max(1, digits - 1 - math.floor(math.log10(100.0 - value)))
+        return f"{math.floor(value * 10**places) / 10**places:.{min(places, 4)}f} %"
+    if value < 0.0001:
+        return "< 0.0001 %"
     return f"{number(value, digits)} %"
 
 
@@ -112,15 +115,3 @@ def span(seconds: float | None) -> str:
 def cooldown(seconds: int) -> str:
     """A cooldown; 0 is said to be none."""
     return f"{seconds} s" if seconds else "0 s (none)"
-
-
-def policy_words(policy: TargetTrackingPolicy | None, bounds: CapacityBounds) -> str:
-    """One line for a candidate's policy."""
-    if policy is None:
-        if bounds.min_capacity == bounds.max_capacity:
-            return f"{bounds.min_capacity} instances, no autoscaling"
-        return f"{bounds.min_capacity} to {bounds.max_capacity} instances, no target"
-    return (
-        f"target {number(policy.target_value, 4)}, {bounds.min_capacity} to {bounds.max_capacity} "
-        f"instances, cooldowns {policy.scale_out_cooldown_s}/{policy.scale_in_cooldown_s} s"
-    )

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
+from tuner.recommend.types import Recommendation
 from tuner.report.data import StageRow, View
-from tuner.report.figures.canvas import LIGHT, Drawing, finish, key, new_figure, style
+from tuner.report.figures.canvas import LIGHT, Drawing, finish, key, new_figure, plain_ticks, style
 from tuner.report.words import number, percent
 from tuner.stats.histogram import Window
 from tuner.units import MINUTES_PER_DAY, s_to_min, s_to_ms
@@ -33,7 +35,7 @@ def _hardest_day(view: View, png: bool) -> Drawing | None:
     hours = np.arange(len(day.requests_per_min)) / 60.0
     with style("hardest-day"):
         figure = new_figure(9.6, 4.9)
-        box = (0.07, 0.925)
+        box = (0.07, 0.91)
         traffic = figure.add_axes((box[0], 0.665, box[1], 0.265))
         count = figure.add_axes((box[0], 0.33, box[1], 0.225), sharex=traffic)
         miss = figure.add_axes((box[0], 0.095, box[1], 0.13), sharex=traffic)
@@ -41,29 +43,23 @@ def _hardest_day(view: View, png: bool) -> Drawing | None:
         traffic.plot(hours, day.requests_per_min, color=LIGHT["s0"], linewidth=1.0)
         traffic.set_title("requests per minute")
         traffic.set_ylim(bottom=0.0)
+        traffic.yaxis.set_major_formatter(plain_ticks)
 
         paid = day.in_service + day.starting
-        count.fill_between(
-            hours, day.in_service, paid, step="post", color=LIGHT["wait"], linewidth=0
-        )
-        count.step(hours, day.in_service, where="post", color=LIGHT["s0"])
+        most = max(1.0, float(np.nanmax(paid)))
+        x, serving, everything = _steps(day.in_service, paid)
+        count.fill_between(x, serving, everything, color=LIGHT["wait"], linewidth=0)
+        count.plot(x, serving, color=LIGHT["s0"])
         handles: list[Any] = [Line2D([], [], color=LIGHT["s0"], label="in service")]
-        handles.append(Patch(color=LIGHT["wait"], label="starting (paid, no traffic yet)"))
-        chosen = recommendation.chosen
-        if chosen is not None:
-            for limit in {chosen.bounds.min_capacity, chosen.bounds.max_capacity}:
-                count.axhline(limit, color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (1, 2)))
-            handles.append(
-                Line2D([], [], color=LIGHT["muted"], ls=(0, (1, 2)), label="min and max capacity")
-            )
-        count.set_ylim(0.0, max(1.0, float(np.nanmax(paid))) * 1.12)
+        handles.append(Patch(color=LIGHT["wait"], label="starting: paid, no traffic yet"))
+        handles += _bounds(count, recommendation, most)
+        count.set_ylim(0.0, most * 1.12)
+        count.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         count.set_title("instances")
-        count.title.set_position((0.0, 1.0))
-        key(count, handles, columns=3)
-        count.get_legend().set_bbox_to_anchor((0.09, 0.985))  # type: ignore[union-attr]
+        key(count, handles, columns=4, right=True)
 
-        share = np.nan_to_num(day.violation_share) * 100.0
-        miss.fill_between(hours, share, step="post", color=LIGHT["bad"], linewidth=0)
+        x, share = _steps(np.nan_to_num(day.violation_share) * 100.0)
+        miss.fill_between(x, share, color=LIGHT["bad"], linewidth=0.8, edgecolor=LIGHT["bad"])
         miss.set_title("requests that miss the SLO, % of the minute")
         miss.set_ylim(0.0, max(1.0, float(share.max()) * 1.15))
         miss.set_xlabel("hours" if len(hours) != MINUTES_PER_DAY else "hour of the day")
@@ -80,6 +76,28 @@ def _hardest_day(view: View, png: bool) -> Drawing | None:
             f"({percent(_share(missed, total))} of the day's {number(total, 3)} requests)."
         )
         return finish(figure, "hardest-day", caption, caption, png=png, wide=True)
+
+
+def _steps(*columns: Any) -> tuple[Any, ...]:
+    """Hours and the corners of step lines, without the points between equal values."""
+    stacked = np.vstack(columns)
+    changed = np.any(np.diff(stacked, axis=1) != 0.0, axis=0)
+    starts = np.concatenate([[0], np.flatnonzero(changed) + 1])
+    ends = np.concatenate([starts[1:], [stacked.shape[1]]])
+    hours = np.column_stack([starts, ends]).ravel() / 60.0
+    return (hours, *(np.repeat(row[starts], 2) for row in stacked))
+
+
+def _bounds(axes: Any, recommendation: Recommendation, most: float) -> list[Line2D]:
+    if recommendation.chosen is None:
+        return []
+    bounds = recommendation.chosen.bounds
+    dots: Any = (0, (1, 2))
+    for limit in {bounds.min_capacity, bounds.max_capacity}:
+        axes.axhline(limit, color=LIGHT["muted"], linewidth=0.9, linestyle=dots)
+    off = "" if bounds.max_capacity <= 1.1 * most else " (off the scale)"
+    text = f"min {bounds.min_capacity}, max {bounds.max_capacity}{off}"
+    return [Line2D([], [], color=LIGHT["muted"], ls=dots, label=text)]
 
 
 def _share(part: float, whole: float) -> float | None:
@@ -114,7 +132,7 @@ def _over_time(view: View, png: bool) -> Drawing | None:
             highest = max(highest, float(finite.max()) if finite.size else 0.0)
             now = end
         _count_labels(load, rows)
-        load.set_title("offered requests/s per instance; above: instances", pad=16)
+        load.set_title("offered requests/s per instance", pad=16)
         load.set_ylim(bottom=0.0)
         load.tick_params(labelbottom=False)
         handles = [
@@ -129,13 +147,12 @@ def _over_time(view: View, png: bool) -> Drawing | None:
                 Line2D([], [], color=LIGHT["muted"], ls=(0, (1, 1)), label="void or not used")
             )
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda v, _: number(v, 3))
+        axes.yaxis.set_major_formatter(plain_ticks)
         axes.yaxis.set_minor_formatter(lambda v, _: "")
-        axes.set_title("latency, ms", pad=7)
+        axes.set_title("latency, ms", pad=6)
         axes.set_xlabel("minutes of measuring, stage after stage")
         axes.set_xlim(0.0, s_to_min(now))
-        key(axes, handles, columns=4, y=1.02)
-        axes.get_legend().set_bbox_to_anchor((0.13, 1.0))  # type: ignore[union-attr]
+        key(axes, handles, columns=4, right=True)
         caption = (
             f"Median and p{top_quantile * 100:.10g} through the campaign, each stage cut into "
             f"up to {STAGE_PARTS} pieces: a stage that climbs from left to right was not steady."
@@ -162,10 +179,12 @@ def _count_labels(axes: Any, rows: Sequence[StageRow]) -> None:
         now += _length_s(row)
     spans.append((run_start, now, last))
     for start, end, count in spans:
-        if (end - start) / now < 0.02:
+        share = (end - start) / now
+        if share < 0.02:
             continue
+        words = f"{count} instance{'s' if count != 1 else ''}"
         axes.annotate(
-            f"×{count}",
+            words if share > 0.1 else f"×{count}",
             ((start + end) / 120.0, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 3),

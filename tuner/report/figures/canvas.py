@@ -7,8 +7,9 @@ CSS variable, so the same drawing follows the reader's theme; `PALETTE` is the o
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,8 @@ _RC: dict[Any, Any] = {
 
 _VARIABLES = {pair[0]: f"var(--{name})" for name, pair in PALETTE.items()}
 _HEX = re.compile(r"#[0-9a-f]{6}\b")
+_PATH = re.compile(rb' d="[^"]*"')
+_LONG_DECIMAL = re.compile(rb"(\d\.\d\d)\d+")
 _REFERENCE = re.compile(r'(\bid="|url\(#|href="#)')
 
 
@@ -125,7 +128,9 @@ def finish(
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
         bitmap = buffer.getvalue()
-    return Drawing(name, caption, alt, svg.getvalue(), bitmap, wide)
+    # A hundredth of a point is finer than any screen; six decimals double the page.
+    slim = _PATH.sub(lambda m: _LONG_DECIMAL.sub(rb"\1", m.group()), svg.getvalue())
+    return Drawing(name, caption, alt, slim, bitmap, wide)
 
 
 def label(text: str, limit: int = 40) -> str:
@@ -134,16 +139,27 @@ def label(text: str, limit: int = 40) -> str:
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
-def key(axes: Axes, handles: list[Any], *, columns: int = 3, y: float = 1.0) -> None:
-    """A legend above the axes, outside the data."""
+def plain_ticks(value: float, _: object = None) -> str:
+    """A tick label without an exponent."""
+    return f"{value:,.10f}".rstrip("0").rstrip(".") if abs(value) < 1.0 else f"{value:,.10g}"
+
+
+def legend_rows(handles: Sequence[Any], columns: int) -> int:
+    """How many lines a legend takes."""
+    return math.ceil(len(handles) / columns)
+
+
+def key(axes: Axes, handles: list[Any], *, columns: int = 3, right: bool = False) -> None:
+    """A legend above the axes, outside the data; on the right it stands beside the title."""
     if handles:
         axes.legend(
             handles=handles,
-            loc="lower left",
-            bbox_to_anchor=(0.0, y),
+            loc="lower right" if right else "lower left",
+            bbox_to_anchor=(1.0 if right else 0.0, 1.0),
             ncols=columns,
             handlelength=1.6,
             columnspacing=1.2,
-            borderaxespad=0.2,
+            labelspacing=0.35,
+            borderaxespad=0.35,
             borderpad=0.0,
         )

@@ -9,8 +9,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from tuner.autoscaling.policy import ScalingMetric
+from tuner.report.answer import target_text
 from tuner.report.data import StageRow, View
 from tuner.report.figures.canvas import (
     LIGHT,
@@ -19,11 +21,16 @@ from tuner.report.figures.canvas import (
     Drawing,
     finish,
     key,
+    legend_rows,
     new_figure,
+    plain_ticks,
     style,
 )
 from tuner.report.words import interval, number
 from tuner.units import per_min_to_per_s, s_to_ms
+
+EDGE = 8.0
+"""The axis ends at this multiple of the slowest threshold."""
 
 
 def draw(view: View, *, png: bool) -> list[Drawing]:
@@ -38,10 +45,10 @@ def _panel(view: View, rows: Sequence[StageRow], quantile: float, png: bool) -> 
     name = f"latency-p{quantile * 100:.10g}".replace(".", "_")
     threshold_s = view.data.threshold_s(quantile)
     with style(name):
-        figure = new_figure(5.0, 3.7)
-        axes = figure.add_axes((0.115, 0.135, 0.865, 0.69))
+        figure = new_figure(4.5, 3.6)
+        axes = figure.add_axes((0.125, 0.135, 0.855, 0.6))
         counts = sorted({r.stage.spec.instance_count for r in rows})
-        top_ms, bottom_ms = _limits(rows, quantile, threshold_s)
+        bottom_ms, top_ms = _limits(rows, quantile, threshold_s, view.data.slo.slowest_threshold_s)
         handles: list[Any] = []
         for i, count in enumerate(counts):
             colour, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
@@ -58,25 +65,32 @@ def _panel(view: View, rows: Sequence[StageRow], quantile: float, png: bool) -> 
         _scale(axes, bottom_ms, top_ms)
         axes.set_xlim(left=0.0)
         axes.set_xlabel("offered requests per second, per instance")
-        axes.set_title(f"p{quantile * 100:.10g} latency, ms", pad=38 if len(handles) > 3 else 24)
+        lines = legend_rows(handles, 3)
+        axes.set_position((0.125, 0.135, 0.855, 0.77 - 0.053 * lines))
+        axes.set_title(f"p{quantile * 100:.10g} latency, ms", pad=7.0 + 13.2 * lines)
         key(axes, handles)
         caption = _caption(view, quantile)
         return finish(figure, name, caption, caption, png=png)
 
 
 def _limits(
-    rows: Sequence[StageRow], quantile: float, threshold_s: float | None
+    rows: Sequence[StageRow], quantile: float, threshold_s: float | None, slowest_s: float
 ) -> tuple[float, float]:
-    known = [i for r in rows if (i := r.at(quantile)) is not None]
-    seen = [s_to_ms(v) for i in known for v in (i.mid, i.low, i.high) if math.isfinite(v) and v > 0]
+    """Lower and upper end of the axis in ms.
+
+    A stage past saturation may be a thousand times the SLO: its mark at the edge says enough.
+    """
+    steady = [r for r in rows if r.standing == "used"] or [r for r in rows if r.standing != "void"]
+    known = [i for r in steady or rows if (i := r.at(quantile)) is not None]
+    reach = EDGE * slowest_s
+    mids = [i.mid for i in known if math.isfinite(i.mid) and i.mid > 0.0]
+    highs = [min(v, reach) for i in known for v in (i.mid, i.high) if math.isfinite(v)]
     if threshold_s is not None:
-        seen.append(s_to_ms(threshold_s))
-        # A saturated stage may be a thousand times the SLO; its marker at the edge says enough.
-        seen = [min(v, 30.0 * s_to_ms(threshold_s)) for v in seen]
-    if not seen:
-        return 1.0, 0.1
-    mids = [s_to_ms(i.mid) for i in known if math.isfinite(i.mid) and i.mid > 0]
-    return max(seen) * 1.25, min([*mids, *seen[-1:]]) * 0.8
+        mids.append(threshold_s)
+        highs.append(threshold_s)
+    if not mids:
+        return s_to_ms(0.1 * slowest_s), s_to_ms(slowest_s)
+    return s_to_ms(0.8 * min(mids)), s_to_ms(1.15 * max(highs))
 
 
 def _line(
@@ -103,7 +117,8 @@ def _line(
         shape = "x" if standing == "void" else ("^" if beyond else marker)
         if standing != "void":
             high = min(s_to_ms(i.high), top)
-            axes.vlines(x, min(s_to_ms(i.low), shown), high, color=colour, linewidth=1.0)
+            low, alpha = min(s_to_ms(i.low), shown), 1.0 if standing == "used" else 0.35
+            axes.vlines(x, low, high, color=colour, linewidth=1.0, alpha=alpha)
         axes.plot(
             [x],
             [shown],
@@ -138,16 +153,18 @@ def _slo(
     capacity = view.data.capacity
     if capacity is None or capacity.binding is None or capacity.binding.quantile != quantile:
         return handles
-    for entry in capacity.by_count:
-        if entry.instance_count not in counts:
-            continue
+    for level, entry in enumerate(e for e in capacity.by_count if e.instance_count in counts):
         colour = SERIES[counts.index(entry.instance_count) % len(SERIES)]
         rate = entry.rate_per_s
         ends = (rate.low, rate.high if math.isfinite(rate.high) else rate.mid)
-        axes.hlines(threshold_ms, *ends, color=colour, linewidth=6.0, alpha=0.45, zorder=2.5)
-        axes.plot([rate.mid], [threshold_ms], marker="|", ms=11, mew=2.0, color=colour, zorder=4)
+        # Stacked on the SLO line, so that equal capacities do not hide each other.
+        up = ScaledTranslation(0.0, (5.0 + 7.0 * level) / 72.0, axes.figure.dpi_scale_trans)
+        place = axes.transData + up
+        level_ms = [threshold_ms, threshold_ms]
+        axes.plot(ends, level_ms, color=colour, lw=4.5, alpha=0.45, transform=place)
+        axes.plot([rate.mid], [threshold_ms], "|", ms=7, mew=2.0, color=colour, transform=place)
     handles.append(
-        Line2D([], [], color=LIGHT["muted"], lw=6, alpha=0.45, label="capacity, interval")
+        Line2D([], [], color=LIGHT["muted"], lw=4.5, alpha=0.45, label="capacity, interval")
     )
     return handles
 
@@ -160,7 +177,7 @@ def _operating_point(view: View, axes: Axes) -> list[Line2D]:
         return []
     rate = per_min_to_per_s(policy.target_value)
     axes.axvline(rate, color=LIGHT["good"], linewidth=1.4, linestyle=(0, (1, 1.5)))
-    text = f"target {number(policy.target_value, 4)}/min"
+    text = f"target {target_text(policy.target_value)}/min"
     return [Line2D([], [], color=LIGHT["good"], ls=(0, (1, 1.5)), label=text)]
 
 
@@ -170,12 +187,12 @@ def _scale(axes: Axes, bottom: float, top: float) -> None:
         return
     axes.set_yscale("log")
     axes.set_ylim(bottom, top)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: number(v, 3)))
+    axes.yaxis.set_major_formatter(FuncFormatter(plain_ticks))
     if top / bottom > 40.0:
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.yaxis.set_minor_formatter(
-            FuncFormatter(lambda v, _: number(v, 3) if f"{v:e}"[0] in "25" else "")
+            FuncFormatter(lambda v, _: plain_ticks(v) if f"{v:e}"[0] in "25" else "")
         )
     axes.tick_params(axis="y", which="minor", labelsize=9.0)
 

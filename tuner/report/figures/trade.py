@@ -20,9 +20,9 @@ from tuner.report.figures.canvas import (
     key,
     label,
     new_figure,
+    plain_ticks,
     style,
 )
-from tuner.report.words import money, number
 
 LEAST_MISS_PERCENT = 1e-4
 """Misses below one in a million are drawn there: the logarithm of none has no place."""
@@ -97,7 +97,7 @@ def _front(recommendation: Recommendation, png: bool) -> Drawing | None:
             )
             handles.insert(0, Line2D([], [], ls="none", label="recommended", **star))
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda v, _: number(v, 3))
+        axes.yaxis.set_major_formatter(plain_ticks)
         axes.yaxis.set_minor_formatter(lambda v, _: "")
         axes.margins(0.08, 0.12)
         unit = "USD per month" if priced else "instance-hours per day"
@@ -138,7 +138,8 @@ def _sensitivity(recommendation: Recommendation, png: bool) -> Drawing | None:
 def _bar_ends(axes: Any, y: Sequence[int] | Any, values: Any) -> None:
     reach = max(float(np.abs(values).max()), 1e-9)
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    axes.set_xlim(low - (0.28 * reach if low < 0 else 0.0), high + 0.28 * reach)
+    room = 0.32 * max(high - low, reach)
+    axes.set_xlim(low - (room if low < 0 else 0.0), high + room)
     for at, value in zip(y, values, strict=True):
         side = 1 if value >= 0 else -1
         axes.annotate(
@@ -150,10 +151,3 @@ def _bar_ends(axes: Any, y: Sequence[int] | Any, values: Any) -> None:
             ha="left" if side > 0 else "right",
             fontsize=8.5,
         )
-
-
-def cost_words(candidate: Candidate) -> str:
-    """What a candidate costs, in the unit that is known."""
-    if candidate.expected.cost_per_month_usd is not None:
-        return f"{money(candidate.expected.cost_per_month_usd.mid)} per month"
-    return f"{number(candidate.expected.instance_hours_per_day.mid)} instance-hours per day"
