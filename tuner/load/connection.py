@@ -53,7 +53,7 @@ class Connection:
     """State of one socket and of the request on it, if any."""
 
     __slots__ = (
-        "_incoming", "_outgoing", "_owner", "_parser", "_reader", "_sock", "_tls", "_unsent",
+        "_incoming", "_outgoing", "_owner", "_parser", "_reader", "_reusable", "_sock", "_tls", "_unsent",
         "_until_close", "_writer", "body", "body_bytes", "busy", "closed", "complete",
         "deadline_s", "first_s", "headers", "payload", "ready", "recording", "scheduled_s",
         "sent_s", "served", "status", "stream", "touched",
@@ -236,7 +236,7 @@ class Connection:
                 self._break(f"malformed HTTP: {_cause(error)}")
         else:
             if self.complete:
-                self._finish(self._parser.should_keep_alive(), "")
+                self._finish(self._reusable, "")
 
     def _on_eof(self) -> None:
         if not self.busy:
@@ -301,6 +301,8 @@ class Connection:
     def on_message_complete(self) -> None:
         if self.status >= 200:
             self.complete = True
+            # Asked here because the parser forgets the message right after.
+            self._reusable = self._parser.should_keep_alive()
         else:
             self.headers.clear()
 
