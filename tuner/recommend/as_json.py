@@ -318,5 +318,6 @@ def _evidence(recommendation: Recommendation) -> dict[str, object]:
                 "zones": basis.resilience.zones,
             },
             "seed": basis.seed,
+            "traffic_notes": list(basis.traffic_notes),
         }
     return out

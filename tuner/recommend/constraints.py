@@ -39,7 +39,8 @@ class Constraints:
     resilient_minutes
         Smallest share of minutes in which the resilience rule must hold.
     scale_out_cooldowns_s, scale_in_cooldowns_s
-        Cooldowns to try.
+        Cooldowns to try. Only the first scale-in cooldown is tried everywhere, the others
+        near the best policy: fifteen minutes of low alarm damp scale-in by themselves.
     metrics
         Scaling metrics to try.
     """
@@ -53,7 +54,7 @@ class Constraints:
     budget_minutes: float = 0.005
     resilient_minutes: float = 0.99
     scale_out_cooldowns_s: tuple[int, ...] = (0, 300)
-    scale_in_cooldowns_s: tuple[int, ...] = (300,)
+    scale_in_cooldowns_s: tuple[int, ...] = (300, 900)
     metrics: tuple[ScalingMetric, ...] = (ScalingMetric.INVOCATIONS,)
 
     def __post_init__(self) -> None:

@@ -123,6 +123,7 @@ class Basis:
     budget_minutes: float
     resilience: Resilience
     seed: int
+    traffic_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

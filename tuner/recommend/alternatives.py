@@ -1,0 +1,141 @@
+"""The policies an answer is held against: rules of thumb, a fixed fleet, today's, near misses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
+from tuner.queueing.capacity import CapacityModel
+from tuner.recommend.choose import pareto
+from tuner.recommend.evaluate import Choice
+from tuner.recommend.search import Found, Ground
+from tuner.recommend.types import Failing
+from tuner.units import per_s_to_per_min
+
+IntArray = NDArray[np.int64]
+
+AWS_SAFETY_FACTOR = 0.5
+"""The start value in AWS's "Load testing your auto scaling configuration": target = maximum of
+one instance x 0.5 x 60."""
+COMMON_SHARE = 0.7
+AWS_COOLDOWN_S = 300
+FRONT_POINTS = 10
+REJECTED_POINTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A policy to evaluate, what to call it, and why it is there."""
+
+    name: str
+    choice: Choice
+    reason: str
+
+
+def rule_of_thumb(
+    capacity: CapacityModel, ground: Ground, share: float, name: str, reason: str
+) -> Named:
+    """A target at a share of what one instance carries, AWS's own cooldowns, same bounds."""
+    target = per_s_to_per_min(capacity.by_count[0].rate_per_s.mid) * share
+    low = min(ground.lowest_minimum, ground.ceiling)
+    top = int(ground.largest_needed(np.array([target]))[0])
+    policy = TargetTrackingPolicy(ScalingMetric.INVOCATIONS, target, AWS_COOLDOWN_S, AWS_COOLDOWN_S)
+    return Named(name, (policy, CapacityBounds(low, max(low, min(top, ground.ceiling)))), reason)
+
+
+def standard(capacity: CapacityModel, ground: Ground, today: Choice | None) -> list[Named]:
+    """The alternatives that are always shown, today's policy last."""
+    fleet = min(ground.highest_minimum, ground.ceiling)
+    named = [
+        rule_of_thumb(
+            capacity,
+            ground,
+            AWS_SAFETY_FACTOR,
+            "aws_half_of_maximum",
+            "AWS's start value: half of what one instance carries.",
+        ),
+        rule_of_thumb(
+            capacity,
+            ground,
+            COMMON_SHARE,
+            "70_percent_of_maximum",
+            "A common rule: 70 % of what one instance carries.",
+        ),
+        Named(
+            "fixed_peak_fleet",
+            (None, CapacityBounds(fleet, fleet)),
+            "No scaling: as many instances as the recorded peak needs.",
+        ),
+    ]
+    if today is not None:
+        named.append(Named("today", today, "The policy the endpoint has today."))
+    return named
+
+
+def front(found: Found) -> list[Named]:
+    """Points of cost against slow requests that no other policy beats, thinned evenly."""
+    scores = found.scores
+    index = pareto(scores.cost, scores.violating_share)
+    if index.size > FRONT_POINTS:
+        keep = np.unique(np.rint(np.linspace(0, index.size - 1, FRONT_POINTS)).astype(np.int64))
+        index = index[keep]
+    return [
+        Named(f"front_{i + 1}", found.grid.policy(int(k)), "On the front of cost against misses.")
+        for i, k in enumerate(index)
+    ]
+
+
+def near_misses(found: Found) -> list[tuple[Named, tuple[Failing, ...]]]:
+    """Policies not taken, the nearest in cost for each reason.
+
+    With a choice: the dearest of the cheaper ones that fail, by what they fail; and the next
+    dearer ones that would do. Without one: those with the fewest misses.
+    """
+    scores, met, index = found.scores, found.choice.met, found.choice.index
+    cost = scores.cost
+    picks: list[tuple[int, tuple[Failing, ...]]] = []
+    seen: dict[tuple[Failing, ...], int] = {}
+    if index is None:
+        order = np.argsort(scores.violating_share, kind="stable")
+    else:
+        order = np.argsort(-cost, kind="stable")
+        order = order[cost[order] <= cost[index]]
+    for i in order.tolist():
+        failing = met.failing(i)
+        if i == index or not failing or seen.get(failing, 0) >= 3:
+            continue
+        seen[failing] = seen.get(failing, 0) + 1
+        picks.append((i, failing))
+        if len(picks) == REJECTED_POINTS - 2:
+            break
+    if index is not None:
+        dearer = np.flatnonzero(met.all & (cost > cost[index]))
+        nearest = dearer[np.argsort(cost[dearer], kind="stable")][:2]
+        picks += [(int(i), (Failing.COST,)) for i in nearest]
+    return [
+        (Named(f"rejected_{k + 1}", found.grid.policy(i), _why(failing)), failing)
+        for k, (i, failing) in enumerate(picks)
+    ]
+
+
+_REASONS = {
+    Failing.REQUESTS: "too many slow requests",
+    Failing.MINUTES: "too many bad minutes",
+    Failing.RESILIENCE: "too many minutes in which the loss would not be survived",
+    Failing.BOUND: "outside the bounds",
+    Failing.COST: "meets everything, but a cheaper policy does too",
+}
+
+
+def _why(failing: tuple[Failing, ...]) -> str:
+    text = " and ".join(_REASONS[f] for f in failing)
+    return text[0].upper() + text[1:] + "."
+
+
+def needed_maximum(ground: Ground, target_per_min: float) -> int:
+    """Instances that a target asks for at the believable peak."""
+    return math.ceil(ground.believable_peak_per_min / target_per_min)

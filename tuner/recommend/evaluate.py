@@ -1,0 +1,291 @@
+"""Policies on the user's traffic: from simulated minutes to what to expect."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
+from tuner.interval import Interval
+from tuner.queueing.capacity import ViolationTable
+from tuner.recommend.choose import Budgets, Met, Scores, bootstrap_interval
+from tuner.recommend.prices import Price
+from tuner.recommend.types import Candidate, Expected, Resilience
+from tuner.simulator.inputs import LaunchLag, MetricCurve, PolicyGrid, SimulationOptions
+from tuner.simulator.simulate import simulate
+from tuner.units import HOURS_PER_MONTH
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Choice = tuple[TargetTrackingPolicy | None, CapacityBounds]
+"""A policy with its bounds; no policy is a fleet fixed at the minimum."""
+
+HOURS_PER_DAY = 24.0
+DAYS_PER_MONTH = HOURS_PER_MONTH / HOURS_PER_DAY
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """Everything a policy meets in a simulation.
+
+    Parameters
+    ----------
+    days
+        Shape (d, minutes).
+    table
+        Capacity at the middle of its interval.
+    low_factor, high_factor
+        Ends of the capacity interval over the middle.
+    level
+        Of that interval.
+    curves
+        How metrics other than invocations answer to load.
+    """
+
+    days: FloatArray
+    table: ViolationTable
+    low_factor: float
+    high_factor: float
+    level: float
+    launch: LaunchLag
+    resilience: Resilience
+    allowance: float
+    dispersion: float
+    price: Price | None
+    seed: int
+    curves: dict[ScalingMetric, MetricCurve]
+
+    def options(self, metric: ScalingMetric) -> SimulationOptions:
+        """The simulator's options for policies on this metric."""
+        return SimulationOptions(
+            allowance=self.allowance,
+            zones=max(2, self.resilience.zones),
+            dispersion=max(1.0, self.dispersion),
+            metric_curve=self.curves.get(metric),
+        )
+
+
+def grid_of(choices: Sequence[Choice]) -> PolicyGrid:
+    """Policies of one metric as a grid; fixed fleets become policies with equal bounds."""
+    metric = next((p.metric for p, _ in choices if p), ScalingMetric.INVOCATIONS)
+    pairs = []
+    for policy, bounds in choices:
+        if policy is None:
+            fixed = CapacityBounds(bounds.min_capacity, bounds.min_capacity)
+            pairs.append((TargetTrackingPolicy(metric, 1e12), fixed))
+        else:
+            pairs.append((policy, bounds))
+    return PolicyGrid.of(pairs)
+
+
+def score(
+    world: World,
+    grid: PolicyGrid,
+    *,
+    factor: float = 1.0,
+    days: FloatArray | None = None,
+    launch: LaunchLag | None = None,
+) -> Scores:
+    """Simulate policies at ``factor`` times the middle capacity."""
+    traffic = world.days if days is None else days
+    table = replace(world.table, saturation_rate_per_s=world.table.saturation_rate_per_s * factor)
+    options = world.options(grid.metric)
+    lag = launch or world.launch
+    result = simulate(grid, traffic, table, lag, seed=world.seed, options=options)
+    lose = world.resilience
+    if lose.lose == "instance" and lose.count > 1:
+        worse = without(table, lose.count - 1)
+        safe = simulate(grid, traffic, worse, lag, seed=world.seed, options=options)
+        safe_share = safe.spare_safe_share
+    else:
+        safe_share = result.zone_safe_share if lose.lose == "zone" else result.spare_safe_share
+    full_day = HOURS_PER_DAY * 60.0 / result.scored_minutes
+    return Scores(
+        requests=result.requests,
+        violating=result.violating_requests,
+        bad=result.bad_minute_share,
+        unsafe=1.0 - safe_share,
+        instance_hours=result.instance_hours * full_day,
+    )
+
+
+def without(table: ViolationTable, lost: int) -> ViolationTable:
+    """The table of a fleet whose last ``lost`` instances do not work.
+
+    n instances at utilisation u behave like n - lost at u n / (n - lost); a fleet of which
+    nothing is left misses every request.
+    """
+    probability = np.ones_like(table.probability)
+    for i, n in enumerate(table.instance_count.tolist()):
+        left = n - lost
+        if left < 1:
+            continue
+        busier = table.utilization * n / left
+        inside = busier <= 1.0
+        for k in range(table.delay_s.size):
+            row = np.interp(busier, table.utilization, table.probability[left - 1, :, k])
+            probability[i, :, k] = np.where(inside, row, 1.0)
+    return replace(table, probability=probability)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluated:
+    """The same policies at the low end, the middle and the high end of the capacity."""
+
+    choices: tuple[Choice, ...]
+    low: Scores
+    mid: Scores
+    high: Scores
+
+
+def evaluate(world: World, choices: Sequence[Choice]) -> Evaluated:
+    """Simulate policies, of any metrics, at both ends and the middle of the capacity interval."""
+    metrics = [p.metric if p else ScalingMetric.INVOCATIONS for p, _ in choices]
+    parts: list[tuple[Scores, Scores, Scores]] = []
+    order: list[int] = []
+    for metric in sorted(set(metrics)):
+        members = [i for i, m in enumerate(metrics) if m is metric]
+        parts.append(_three_ends(world, metric, [choices[i] for i in members]))
+        order += members
+    back = np.argsort(np.array(order))
+    low, mid, high = (stacked([p[k] for p in parts]).policies(back) for k in range(3))
+    return Evaluated(tuple(choices), low, mid, high)
+
+
+def stacked(parts: Sequence[Scores]) -> Scores:
+    """Scores of several grids on the same days as one."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return Scores(
+        first.requests,
+        np.concatenate([s.violating for s in parts]),
+        np.concatenate([s.bad for s in parts]),
+        np.concatenate([s.unsafe for s in parts]),
+        np.concatenate([s.instance_hours for s in parts]),
+    )
+
+
+def _three_ends(
+    world: World, metric: ScalingMetric, choices: Sequence[Choice]
+) -> tuple[Scores, Scores, Scores]:
+    """Scores at the low end, the middle and the high end, for policies of one metric.
+
+    One call does all three for invocations: a server c times as fast under traffic r waits
+    exactly as long as one of speed 1 under r / c with the target divided by c. Other metrics
+    do not scale so and take three calls.
+    """
+    factors = (world.low_factor, 1.0, world.high_factor)
+    if metric is not ScalingMetric.INVOCATIONS:
+        grid = grid_of(choices)
+        low, mid, high = (score(world, grid, factor=f) for f in factors)
+        return low, mid, high
+    p, d = len(choices), len(world.days)
+    grid = grid_of([_slower(c, f) for f in factors for c in choices])
+    joint = score(world, grid, days=np.concatenate([world.days / f for f in factors]))
+    parts = []
+    for i, f in enumerate(factors):
+        part = joint.policies(np.arange(i * p, (i + 1) * p)).days(np.arange(i * d, (i + 1) * d))
+        parts.append(replace(part, requests=part.requests * f, violating=part.violating * f))
+    return parts[0], parts[1], parts[2]
+
+
+def _slower(choice: Choice, factor: float) -> Choice:
+    policy, bounds = choice
+    if policy is None:
+        return choice
+    return replace(policy, target_value=policy.target_value / factor), bounds
+
+
+def expected(world: World, at: Evaluated, i: int, scored_on: IntArray) -> Expected:
+    """What to expect of policy ``i``.
+
+    Misses come from the days that only score (all days when there are none), hours and cost
+    from all days. The attainment's interval joins both ends of the capacity with the
+    bootstrap over days; the hours' is the bootstrap alone.
+    """
+    days = scored_on if scored_on.size else np.arange(at.mid.requests.size)
+    ends = []
+    for scores, side in ((at.low, 0), (at.high, 1)):
+        part = scores.days(days)
+        missed = bootstrap_interval(part.violating[i], part.requests, world.seed, world.level)
+        ends.append(1.0 - missed[1 - side])
+    mid = at.mid.days(days)
+    attained = 1.0 - float(mid.violating_share[i])
+    hours = at.mid.instance_hours[i]
+    low, high = bootstrap_interval(hours, np.ones(hours.size), world.seed, world.level)
+    per_day = _around(low, float(hours.mean()), high, world.level)
+    price = world.price.usd_per_hour if world.price else None
+    requests = float(at.mid.requests.mean()) * _full_day(world)
+    return Expected(
+        slo_attainment=_around(max(0.0, ends[0]), attained, min(1.0, ends[1]), world.level),
+        bad_minute_share=float(mid.bad[i].mean()),
+        instance_hours_per_day=per_day,
+        cost_per_month_usd=per_day.scaled(price * DAYS_PER_MONTH) if price else None,
+        cost_per_million_usd=per_day.scaled(price / requests * 1e6) if price else None,
+        resilient_minute_share=None
+        if world.resilience.lose == "none"
+        else 1.0 - float(mid.unsafe[i].mean()),
+    )
+
+
+def _full_day(world: World) -> float:
+    return HOURS_PER_DAY * 60.0 / float(world.days.shape[1])
+
+
+def _around(low: float, mid: float, high: float, level: float) -> Interval:
+    return Interval(min(low, mid), mid, max(high, mid), level)
+
+
+def describe(choice: Choice) -> str:
+    """``target 4350 per min, 3 to 12 instances, cooldowns 0/300 s``."""
+    policy, bounds = choice
+    if policy is None:
+        return f"fixed fleet of {bounds.min_capacity}"
+    unit = " per min" if policy.metric is ScalingMetric.INVOCATIONS else ""
+    return (
+        f"target {policy.target_value:.6g}{unit}, "
+        f"{bounds.min_capacity} to {bounds.max_capacity} instances, "
+        f"cooldowns {policy.scale_out_cooldown_s}/{policy.scale_in_cooldown_s} s"
+    )
+
+
+def candidate(
+    world: World, at: Evaluated, i: int, scored_on: IntArray, met: Met, *, name: str, reason: str
+) -> Candidate:
+    """Policy ``i`` as a candidate; ``met`` says what it holds."""
+    policy, bounds = at.choices[i]
+    return Candidate(
+        name=name,
+        policy=policy,
+        bounds=bounds,
+        expected=expected(world, at, i, scored_on),
+        reason=reason,
+        meets=bool(met.all[i]),
+        failing=met.failing(i),
+    )
+
+
+def budgets_of(
+    requests: float, minutes: float, resilient_minutes: float, resilience: Resilience
+) -> Budgets:
+    """The budgets; unsafe minutes count only when something may be lost."""
+    unsafe = None if resilience.lose == "none" else 1.0 - resilient_minutes
+    return Budgets(requests, minutes, unsafe)
+
+
+def hardest_day(scores: Scores, i: int) -> int:
+    """The day with the most missed requests under policy ``i``; the busiest among equals."""
+    order = np.lexsort((scores.requests, scores.violating[i]))
+    return int(order[-1])
+
+
+def monthly_usd(hours_per_day: float, price: Price | None) -> float | None:
+    """Cost of a month of 30 days."""
+    if price is None or not math.isfinite(hours_per_day):
+        return None
+    return hours_per_day * DAYS_PER_MONTH * price.usd_per_hour

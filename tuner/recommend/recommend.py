@@ -1,0 +1,373 @@
+"""Capacity and traffic in, one defended policy out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tuner.autoscaling.policy import ScalingMetric
+from tuner.queueing.capacity import CapacityModel
+from tuner.recommend import statements
+from tuner.recommend.alternatives import Named, front, near_misses, standard
+from tuner.recommend.choose import meets, plain_shares
+from tuner.recommend.constraints import LARGEST_FLEET, Constraints
+from tuner.recommend.evaluate import (
+    Choice,
+    Evaluated,
+    candidate,
+    describe,
+    evaluate,
+    grid_of,
+    hardest_day,
+)
+from tuner.recommend.minimum import minimum_as_sum
+from tuner.recommend.prices import PRICES, PriceTable
+from tuner.recommend.search import Found, Ground, ground_of, search
+from tuner.recommend.sensitivity import sensitivities
+from tuner.recommend.setup import Setup, prepare
+from tuner.recommend.types import Candidate, Failing, Recommendation, Statement
+from tuner.simulator.inputs import MetricCurve
+from tuner.simulator.simulate import timeline
+from tuner.simulator.timeline import Timeline
+from tuner.slo import Slo, Verdict
+from tuner.workload.profile import TrafficProfile
+
+
+def recommend(
+    capacity: CapacityModel,
+    traffic: TrafficProfile,
+    *,
+    slo: Slo,
+    constraints: Constraints,
+    launch_lag_s: Sequence[float] | float | None = None,
+    prices: PriceTable = PRICES,
+    today: Choice | None = None,
+    seed: int = 0,
+    metric_curves: Mapping[ScalingMetric, MetricCurve] | None = None,
+) -> Recommendation:
+    """Search the cheapest policy that holds the SLO budgets on this traffic.
+
+    Parameters
+    ----------
+    capacity
+        What was measured. Without verdict MET the answer repeats the verdict, with the gates
+        as reasons and no policy.
+    traffic
+        Growth and peak already applied.
+    constraints
+        Bounds, budgets, resilience, cooldowns and metrics to search.
+    launch_lag_s
+        Seconds from order to service, one or a sample; None takes what was measured, and
+        assumes four to six minutes, with a warning, when nothing was.
+    prices
+        Asked for ``constraints.instance_type``; without a price hours are minimised all the
+        same and costs are None.
+    today
+        The endpoint's policy and bounds, to be shown beside the answer.
+    seed
+        Same inputs and seed, same answer.
+    metric_curves
+        How CPU or concurrency answer to load, for the metrics in ``constraints``.
+
+    Raises
+    ------
+    InsufficientDataError
+        When the capacity model says MET but has no table or no lower bound.
+    TrafficError, InputError
+        When traffic, launch lag or metrics cannot be used.
+    """
+    if capacity.verdict is not Verdict.MET:
+        return _unanswered(capacity, traffic, slo, constraints, prices)
+    setup = prepare(
+        capacity,
+        traffic,
+        slo=slo,
+        constraints=constraints,
+        launch_lag_s=launch_lag_s,
+        prices=prices,
+        seed=seed,
+        metric_curves=metric_curves,
+    )
+    if setup.ground.lowest_minimum > setup.ground.ceiling:
+        return _impossible(capacity, setup, slo, constraints, None, today)
+    found = _best_metric(setup, setup.ground, constraints)
+    if found.choice.index is None:
+        return _impossible(capacity, setup, slo, constraints, found, today)
+    return _answer(capacity, setup, slo, constraints, found, today)
+
+
+def _best_metric(setup: Setup, ground: Ground, constraints: Constraints) -> Found:
+    """The search on each metric; the cheapest choice wins, the earlier metric among equals."""
+    results = [
+        search(setup.world, ground, constraints, m, setup.days.weekend, setup.budgets)
+        for m in constraints.metrics
+    ]
+
+    def cost(found: Found) -> float:
+        index = found.choice.index
+        return np.inf if index is None else float(found.scores.cost[index])
+
+    return min(results, key=cost)
+
+
+def _answer(
+    capacity: CapacityModel,
+    setup: Setup,
+    slo: Slo,
+    constraints: Constraints,
+    found: Found,
+    today: Choice | None,
+) -> Recommendation:
+    index = found.choice.index
+    assert index is not None
+    chosen = found.grid.policy(index)
+    others = standard(capacity, setup.ground, today)
+    rejected = near_misses(found)
+    points = front(found)
+    named = [
+        Named("recommended", chosen, _reason(setup)),
+        *others,
+        *(n for n, _ in rejected),
+        *points,
+    ]
+    at = evaluate(setup.world, [n.choice for n in named])
+    candidates = _candidates(setup, found, named, at)
+    n_other, n_rejected = len(others), len(rejected)
+    beside = candidates[1 : 1 + n_other]
+    refused = [
+        replace(c, meets=False, failing=failing)
+        for c, (_, failing) in zip(
+            candidates[1 + n_other : 1 + n_other + n_rejected], rejected, strict=True
+        )
+    ]
+    day = hardest_day(at.mid, 0)
+    return Recommendation(
+        verdict=Verdict.MET,
+        slo=slo,
+        capacity=capacity,
+        chosen=replace(candidates[0], meets=True, failing=()),
+        alternatives=tuple(c for c in beside if c.name != "today"),
+        rejected=tuple(refused),
+        front=tuple(candidates[1 + n_other + n_rejected :]),
+        statements=tuple(_statements(setup, found, chosen)),
+        sensitivities=tuple(sensitivities(setup, found, at, chosen)),
+        hardest_day=day_of(setup, chosen, day),
+        traffic_name=setup.traffic.name,
+        peak_per_min=setup.ground.peak_per_min,
+        warnings=(*setup.warnings, *_bound_warnings(setup.ground, chosen, constraints)),
+        instance_type=constraints.instance_type,
+        price_per_hour_usd=setup.world.price.usd_per_hour if setup.world.price else None,
+        price=setup.world.price,
+        basis=setup.basis(
+            found.choice.chosen_on.tolist(), found.choice.scored_on.tolist(), len(found.grid)
+        ),
+        minimum=minimum_as_sum(setup.world, setup.ground, chosen[1].min_capacity),
+        today=next((c for c in beside if c.name == "today"), None),
+    )
+
+
+def day_of(setup: Setup, choice: Choice, day: int) -> Timeline:
+    """One day under one policy, minute by minute, at the middle of the capacity."""
+    grid = grid_of([choice])
+    return timeline(
+        grid,
+        0,
+        setup.world.days,
+        setup.world.table,
+        setup.world.launch,
+        day=day,
+        seed=setup.world.seed,
+        options=setup.world.options(grid.metric),
+    )
+
+
+def _reason(setup: Setup) -> str:
+    d = setup.days.count
+    return (
+        "The cheapest policy tried that holds every budget at the lower bound of the capacity, "
+        f"on {d} day{'s' if d > 1 else ''} of traffic."
+    )
+
+
+def _candidates(
+    setup: Setup, found: Found, named: Sequence[Named], at: Evaluated
+) -> list[Candidate]:
+    """Candidates held against the budgets at the low end of the capacity, on all days."""
+    met = meets(plain_shares(at.low), setup.budgets)
+    return [
+        candidate(
+            setup.world,
+            at,
+            i,
+            found.choice.scored_on,
+            met,
+            name=n.name,
+            reason=f"{n.reason} ({describe(n.choice)})",
+        )
+        for i, n in enumerate(named)
+    ]
+
+
+def _statements(setup: Setup, found: Found, chosen: Choice) -> list[Statement]:
+    world, ground, budgets = setup.world, setup.ground, setup.budgets
+    maximum = Statement(
+        "believable_peak",
+        f"The maximum covers {ground.believable_peak_per_min:.0f} requests per minute, the "
+        f"largest peak to expect (recorded: {ground.peak_per_min:.0f}).",
+        ground.believable_peak_per_min,
+        "requests per minute",
+    )
+    optional = (
+        statements.reactive_alone(found, world, ground),
+        statements.every_day(found, budgets, world),
+    )
+    return [
+        *statements.days_statement(found, budgets),
+        *statements.surges(world, ground, chosen),
+        maximum,
+        statements.resilience_cost(found, budgets, world),
+        *statements.binding(found, budgets, world),
+        *(s for s in optional if s is not None),
+    ]
+
+
+def _bound_warnings(ground: Ground, chosen: Choice, constraints: Constraints) -> list[str]:
+    policy, bounds = chosen
+    if policy is None or policy.metric is not ScalingMetric.INVOCATIONS:
+        return []
+    needed = int(ground.largest_needed(np.array([policy.target_value]))[0])
+    said = []
+    if needed > bounds.max_capacity:
+        limit = (
+            f"the quota of {constraints.quota}"
+            if constraints.quota == ground.ceiling
+            else f"max_capacity {ground.ceiling}"
+        )
+        said.append(
+            f"The largest peak to expect ({ground.believable_peak_per_min:.0f} requests per "
+            f"minute) needs {needed} instances; {limit} does not cover it."
+        )
+    if constraints.quota is None:
+        said.append(
+            f"The account's quota of {constraints.instance_type} was not checked; the policy "
+            f"may order up to {bounds.max_capacity}."
+        )
+    return said
+
+
+def _impossible(
+    capacity: CapacityModel,
+    setup: Setup,
+    slo: Slo,
+    constraints: Constraints,
+    found: Found | None,
+    today: Choice | None,
+) -> Recommendation:
+    """VIOLATED: what came nearest, and a policy outside the bounds that would do."""
+    free = replace(constraints, max_capacity=None, quota=None)
+    wide = replace(ground_of(setup.world.days, setup.ground.rates_low, free), ceiling=LARGEST_FLEET)
+    beyond = _best_metric(setup, wide, free)
+    named = standard(capacity, setup.ground, today)
+    near = near_misses(found) if found is not None else []
+    named += [n for n, _ in near]
+    if beyond.choice.index is not None:
+        choice = beyond.grid.policy(beyond.choice.index)
+        named.append(Named("proposal", choice, "The cheapest policy that would do."))
+    basis_found = found or beyond
+    at = evaluate(setup.world, [n.choice for n in named])
+    candidates = _candidates(setup, basis_found, named, at)
+    by_name = {c.name: c for c in candidates}
+    proposal = by_name.get("proposal")
+    if proposal is not None:
+        proposal = replace(proposal, failing=(Failing.BOUND,), meets=False)
+    return Recommendation(
+        verdict=Verdict.VIOLATED,
+        slo=slo,
+        capacity=capacity,
+        chosen=None,
+        alternatives=tuple(
+            c for c in candidates if c.name in ("aws_half_of_maximum", "70_percent_of_maximum")
+        ),
+        rejected=tuple(c for c in candidates if c.name.startswith("rejected_")),
+        front=(),
+        statements=tuple(_refusal(setup, constraints, proposal)),
+        sensitivities=(),
+        hardest_day=None,
+        traffic_name=setup.traffic.name,
+        peak_per_min=setup.ground.peak_per_min,
+        warnings=setup.warnings,
+        instance_type=constraints.instance_type,
+        price_per_hour_usd=setup.world.price.usd_per_hour if setup.world.price else None,
+        price=setup.world.price,
+        basis=setup.basis(basis_found.choice.chosen_on.tolist(), (), len(basis_found.grid)),
+        today=by_name.get("today"),
+        proposal=proposal,
+    )
+
+
+def _refusal(setup: Setup, constraints: Constraints, proposal: Candidate | None) -> list[Statement]:
+    ground = setup.ground
+    bounds = f"{ground.lowest_minimum} to {ground.ceiling} instances"
+    out = [
+        Statement(
+            "refused:no_policy",
+            f"No policy with {bounds} holds the SLO on this traffic, whose largest minute has "
+            f"{ground.peak_per_min:.0f} requests.",
+        )
+    ]
+    if proposal is None:
+        out.append(
+            Statement(
+                "proposal", "No policy without these bounds was found either: loosen the SLO."
+            )
+        )
+        return out
+    cost = proposal.expected.cost_per_month_usd
+    price = "" if cost is None else f", about {cost.mid:.0f} USD a month"
+    what = describe((proposal.policy, proposal.bounds))
+    out.append(
+        Statement(
+            "proposal",
+            f"With the bounds lifted this would do: {what}{price}. If surges come at known "
+            "times, raise the minimum by schedule before them.",
+            None if cost is None else cost.mid,
+            "USD per month",
+        )
+    )
+    return out
+
+
+def _unanswered(
+    capacity: CapacityModel,
+    traffic: TrafficProfile,
+    slo: Slo,
+    constraints: Constraints,
+    prices: PriceTable,
+) -> Recommendation:
+    """The capacity model's own verdict, passed on with its gates and no policy."""
+    price = prices.lookup(constraints.instance_type)
+    sentence = (
+        "The SLO is missed even by a single unloaded instance: no scaling policy can help."
+        if capacity.verdict is Verdict.VIOLATED
+        else "The measurements do not support an answer; the gates say what to measure."
+    )
+    return Recommendation(
+        verdict=capacity.verdict,
+        slo=slo,
+        capacity=capacity,
+        chosen=None,
+        alternatives=(),
+        rejected=(),
+        front=(),
+        statements=(Statement("refused:capacity", sentence),),
+        sensitivities=(),
+        hardest_day=None,
+        traffic_name=traffic.name,
+        peak_per_min=traffic.peak_per_min,
+        warnings=capacity.warnings,
+        instance_type=constraints.instance_type,
+        price_per_hour_usd=price.usd_per_hour if price else None,
+        price=price,
+    )

@@ -1,0 +1,217 @@
+"""Where to look: targets, minima, cooldowns; a coarse pass, then a fine one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
+from tuner.recommend.choose import Budgets, Choice, Scores, choose
+from tuner.recommend.constraints import (
+    Constraints,
+    smallest_useful_minimum,
+    static_fleet,
+    survivors,
+)
+from tuner.recommend.evaluate import World, score, stacked
+from tuner.simulator.inputs import PolicyGrid
+from tuner.units import per_min_to_per_s, per_s_to_per_min
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+COARSE_SHARES = np.concatenate([np.arange(0.30, 0.80, 0.05), np.arange(0.80, 1.10, 0.03)])
+"""Targets as a share of what an instance carries at the peak's count, the lower bound.
+
+Above 1 is possible: short excursions fit the budget of bad minutes."""
+FINE_STEPS = np.array([-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75])
+MINIMA = 8
+PEAK_LEVEL = 0.99
+SINGLE_DAY_PEAK = 2.0
+PEAK_LIMIT = 4.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ground:
+    """Numbers the search stands on.
+
+    Parameters
+    ----------
+    rates_low
+        Shape (n,): rate per second and instance inside the SLO at 1 to n instances, the low
+        end of the interval.
+    peak_per_min, believable_peak_per_min
+        Largest recorded minute, and the largest minute to be prepared for.
+    lowest_minimum, highest_minimum
+        Range of minima worth trying.
+    ceiling
+        The most instances allowed.
+    reference_per_min
+        What one instance carries in the fleet of the peak: targets are shares of it.
+    """
+
+    rates_low: FloatArray
+    peak_per_min: float
+    believable_peak_per_min: float
+    lowest_minimum: int
+    highest_minimum: int
+    ceiling: int
+    reference_per_min: float
+
+    def largest_needed(self, target_per_min: FloatArray) -> IntArray:
+        """Instances that target tracking asks for at the believable peak."""
+        return np.ceil(self.believable_peak_per_min / target_per_min).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """Everything simulated at the low end of the capacity, and what was chosen of it."""
+
+    grid: PolicyGrid
+    scores: Scores
+    choice: Choice
+
+
+def believable_peak(daily_peaks: FloatArray) -> float:
+    """Largest peak per minute to be prepared for on a coming day.
+
+    The 99 % prediction bound for one more day under log-normal daily peaks (Student's t with
+    d - 1 degrees of freedom), at least the recorded peak and at most `PEAK_LIMIT` times it;
+    `SINGLE_DAY_PEAK` times the recorded one when there is a single day.
+
+    Parameters
+    ----------
+    daily_peaks
+        Shape (d,).
+    """
+    recorded = float(daily_peaks.max())
+    d = daily_peaks.size
+    if d < 2:
+        return recorded * SINGLE_DAY_PEAK
+    logs = np.log(np.maximum(daily_peaks, 1e-9))
+    spread = float(logs.std(ddof=1)) * math.sqrt(1.0 + 1.0 / d)
+    bound = math.exp(float(logs.mean()) + float(stats.t.ppf(PEAK_LEVEL, d - 1)) * spread)
+    return min(max(bound, recorded), recorded * PEAK_LIMIT)
+
+
+def resilient_fleet(peak_per_s: float, rates: FloatArray, constraints: Constraints) -> int:
+    """Fewest instances that carry a peak after the loss that the resilience rule names."""
+    need = static_fleet(peak_per_s, rates)
+    n = need
+    while int(survivors(constraints.resilience, n)) < need:
+        n += 1
+    return n
+
+
+def ground_of(days: FloatArray, rates_low: FloatArray, constraints: Constraints) -> Ground:
+    """The search's numbers for a traffic and a capacity."""
+    peak = float(days.max())
+    peak_per_s = per_min_to_per_s(peak)
+    lowest = max(constraints.min_capacity, smallest_useful_minimum(constraints.resilience))
+    fleet = static_fleet(peak_per_s, rates_low)
+    highest = max(resilient_fleet(peak_per_s, rates_low, constraints), lowest)
+    at_peak = rates_low[min(fleet, rates_low.size) - 1]
+    return Ground(
+        rates_low=rates_low,
+        peak_per_min=peak,
+        believable_peak_per_min=believable_peak(days.max(axis=1)),
+        lowest_minimum=lowest,
+        highest_minimum=highest,
+        ceiling=constraints.ceiling,
+        reference_per_min=per_s_to_per_min(float(at_peak)),
+    )
+
+
+def minima(ground: Ground) -> IntArray:
+    """Minimum capacities to try: every small one, then wider steps up to the peak's fleet."""
+    low, high = ground.lowest_minimum, min(ground.highest_minimum, ground.ceiling)
+    if high - low < MINIMA:
+        return np.arange(low, high + 1)
+    wide = np.geomspace(low + 3, high, MINIMA - 3)
+    return np.unique(np.concatenate([np.arange(low, low + 3), np.rint(wide).astype(np.int64)]))
+
+
+def targets_of(
+    world: World, ground: Ground, metric: ScalingMetric, shares: FloatArray
+) -> FloatArray:
+    """Target values at shares of the reference rate, in the metric's own unit."""
+    rates = shares * ground.reference_per_min
+    if metric is ScalingMetric.INVOCATIONS:
+        return rates
+    curve = world.curves[metric]
+    busy = rates / per_s_to_per_min(world.table.saturation_rate_per_s)
+    values: FloatArray = np.interp(busy, curve.utilization, curve.value)
+    return np.maximum(values, 1e-6)
+
+
+def make_grid(
+    world: World,
+    ground: Ground,
+    metric: ScalingMetric,
+    shares: FloatArray,
+    lows: IntArray,
+    cooldowns: tuple[tuple[int, ...], tuple[int, ...]],
+) -> PolicyGrid:
+    """Every combination of targets, minima and cooldowns, each with the maximum it needs."""
+    needed = ground.largest_needed(shares * ground.reference_per_min)
+    targets = targets_of(world, ground, metric, shares)
+    pairs = []
+    for target, top in zip(targets.tolist(), needed.tolist(), strict=True):
+        for low in lows.tolist():
+            high = max(low, min(top, ground.ceiling))
+            for out_s in cooldowns[0]:
+                pairs += [
+                    (
+                        TargetTrackingPolicy(metric, target, out_s, in_s),
+                        CapacityBounds(low, high),
+                    )
+                    for in_s in cooldowns[1]
+                ]
+    return PolicyGrid.of(pairs)
+
+
+def search(
+    world: World,
+    ground: Ground,
+    constraints: Constraints,
+    metric: ScalingMetric,
+    weekend: BoolArray,
+    budgets: Budgets,
+) -> Found:
+    """Cheapest policy on one metric at the low end of the capacity.
+
+    The fine pass looks between the neighbours of the best coarse target and minimum; both
+    passes together are chosen from once more.
+    """
+    lows = minima(ground)
+    cooldowns = (constraints.scale_out_cooldowns_s, constraints.scale_in_cooldowns_s)
+    first = (cooldowns[0], cooldowns[1][:1])
+    coarse = make_grid(world, ground, metric, COARSE_SHARES, lows, first)
+    scores = score(world, coarse, factor=world.low_factor)
+    choice = choose(scores, weekend, budgets, world.seed)
+    best = choice.index if choice.index is not None else choice.refuted
+    if best is None:
+        return Found(coarse, scores, choice)
+    at = _nearest_share(world, ground, metric, float(coarse.target_value[best]))
+    step = float(np.diff(COARSE_SHARES)[min(at, COARSE_SHARES.size - 2)])
+    shares = COARSE_SHARES[at] + FINE_STEPS * step * 1.34
+    low = int(coarse.min_capacity[best])
+    near = np.unique(np.clip([low - 1, low, low + 1], lows[0], lows[-1])).astype(np.int64)
+    fine = make_grid(world, ground, metric, shares[shares > 0.05], near, cooldowns)
+    scores = stacked([scores, score(world, fine, factor=world.low_factor)])
+    return Found(joined(coarse, fine), scores, choose(scores, weekend, budgets, world.seed))
+
+
+def joined(a: PolicyGrid, b: PolicyGrid) -> PolicyGrid:
+    """Two grids of one metric as one."""
+    return PolicyGrid.of([g.policy(i) for g in (a, b) for i in range(len(g))])
+
+
+def _nearest_share(world: World, ground: Ground, metric: ScalingMetric, target: float) -> int:
+    targets = targets_of(world, ground, metric, COARSE_SHARES)
+    return int(np.argmin(np.abs(targets - target)))

@@ -1,0 +1,111 @@
+"""What changes when an assumption does: launch lag, growth, capacity, budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tuner.recommend.choose import Scores, cheapest, meets, upper_bounds
+from tuner.recommend.evaluate import Choice, Evaluated, grid_of, score
+from tuner.recommend.search import Found
+from tuner.recommend.setup import Setup
+from tuner.recommend.types import Statement
+
+LAG_FACTORS = (0.5, 2.0)
+GROWTHS = (1.1, 1.25, 1.5, 2.0)
+BUDGET_FACTORS = (0.5, 2.0)
+
+
+def sensitivities(setup: Setup, found: Found, at: Evaluated, chosen: Choice) -> list[Statement]:
+    """The chosen policy under other assumptions; policy 0 of ``at`` is the chosen one.
+
+    The value of a statement is the share of slow requests, except for ``budget_``: there it
+    is the change of cost of the policy that would be chosen.
+    """
+    return [
+        *_capacity(at),
+        *_launch(setup, chosen),
+        *_growth(setup, chosen),
+        *_budget(setup, found),
+    ]
+
+
+def _line(name: str, words: str, scores: Scores, base_hours: float) -> Statement:
+    missed, hours = float(scores.violating_share[0]), float(scores.cost[0])
+    return Statement(
+        name,
+        f"{words}: {missed:.3%} of requests slow, {float(scores.bad[0].mean()):.2%} of minutes "
+        f"bad, {hours / base_hours - 1.0:+.0%} instance-hours.",
+        missed,
+        "share of requests",
+    )
+
+
+def _capacity(at: Evaluated) -> list[Statement]:
+    first = np.array([0])
+    hours = float(at.mid.cost[0])
+    pairs = (("low", at.low), ("mid", at.mid), ("high", at.high))
+    return [
+        _line(f"capacity_{end}", f"Capacity at the {end} of its interval", s.policies(first), hours)
+        for end, s in pairs
+    ]
+
+
+def _launch(setup: Setup, chosen: Choice) -> list[Statement]:
+    world, grid = setup.world, grid_of([chosen])
+    base = float(score(world, grid).cost[0])
+    return [
+        _line(
+            f"launch_lag_x{f:g}",
+            f"Launches {f:g} times as long",
+            score(world, grid, launch=world.launch.scaled(f)),
+            base,
+        )
+        for f in LAG_FACTORS
+    ]
+
+
+def _growth(setup: Setup, chosen: Choice) -> list[Statement]:
+    """All growth factors in one call: each is a set of days."""
+    world, grid = setup.world, grid_of([chosen])
+    d = len(world.days)
+    factors = (1.0, *GROWTHS)
+    joint = score(world, grid, days=np.concatenate([world.days * g for g in factors]))
+    parts = [joint.days(np.arange(i * d, (i + 1) * d)) for i in range(len(factors))]
+    base = float(parts[0].cost[0])
+    return [
+        _line(f"growth_x{g:g}", f"Traffic times {g:g}", part, base)
+        for g, part in zip(GROWTHS, parts[1:], strict=True)
+    ]
+
+
+def _budget(setup: Setup, found: Found) -> list[Statement]:
+    """What other budgets would cost, chosen from what was simulated."""
+    choice, world = found.choice, setup.world
+    assert choice.index is not None
+    scores = found.scores.days(choice.chosen_on)
+    shares = upper_bounds(scores, world.seed)
+    cost = float(scores.cost[choice.index])
+    out = []
+    for f in BUDGET_FACTORS:
+        budgets = replace(
+            setup.budgets,
+            requests=min(1.0, setup.budgets.requests * f),
+            minutes=min(1.0, setup.budgets.minutes * f),
+        )
+        other = cheapest(scores, meets(shares, budgets).all)
+        words = (
+            f"Budgets of {budgets.requests:.3%} of requests and {budgets.minutes:.3%} of minutes"
+        )
+        if other is None:
+            out.append(Statement(f"budget_x{f:g}", f"{words}: no policy tried holds them."))
+            continue
+        change = float(scores.cost[other]) / cost - 1.0
+        target = f"target {found.grid.target_value[other]:.6g}"
+        out.append(
+            Statement(
+                f"budget_x{f:g}", f"{words}: {target}, {change:+.0%} cost.", change, "share of cost"
+            )
+        )
+    return out

@@ -1,0 +1,253 @@
+"""Sentences about an answer, each with the number it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from tuner.recommend.choose import Budgets, Scores, cheapest, meets, plain_shares, upper_bounds
+from tuner.recommend.constraints import (
+    describe_resilience,
+    ramp_headroom,
+    survivable_ramp,
+)
+from tuner.recommend.evaluate import Choice, World, monthly_usd
+from tuner.recommend.search import Found, Ground
+from tuner.recommend.survive import survived
+from tuner.recommend.types import Statement
+from tuner.units import s_to_min
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+DAILY_LEVEL = 0.90
+
+
+def binding(found: Found, budgets: Budgets, world: World) -> list[Statement]:
+    """The budgets in order of what they cost: hours a day saved if one were dropped."""
+    index = found.choice.index
+    if index is None:
+        return []
+    days = found.choice.chosen_on
+    scores = found.scores.days(days)
+    shares = upper_bounds(scores, world.seed)
+    cost = float(scores.cost[index])
+    used = [float(s[index]) for s in shares]
+    rows = [
+        ("requests", "slow requests", replace(budgets, requests=1.0), used[0], budgets.requests),
+        ("minutes", "bad minutes", replace(budgets, minutes=1.0), used[1], budgets.minutes),
+        (
+            "resilience",
+            "minutes that could not lose " + describe_resilience(world.resilience),
+            replace(budgets, unsafe_minutes=None),
+            used[2],
+            budgets.unsafe_minutes,
+        ),
+    ]
+    out = []
+    for name, words, relaxed, value, limit in rows:
+        if limit is None:
+            continue
+        other = cheapest(scores, meets(shares, relaxed).all)
+        assert other is not None
+        saved = max(0.0, cost - float(scores.cost[other]))
+        effect = (
+            f"without this limit the cheapest policy costs {saved / cost:.0%} less"
+            if saved > 0.0
+            else "dropping this limit alone saves nothing"
+        )
+        sentence = f"{value:.3%} of {limit:.3%} allowed {words} at the upper bound; {effect}."
+        out.append((saved, Statement(f"binding:{name}", sentence, saved / cost, "share of cost")))
+    return [s for _, s in sorted(out, key=lambda pair: (-pair[0], pair[1].name))]
+
+
+def resilience_cost(found: Found, budgets: Budgets, world: World) -> Statement:
+    """How much of the cost the resilience rule is; or what being able to lose an instance costs."""
+    days = found.choice.chosen_on
+    scores = found.scores.days(days)
+    shares = upper_bounds(scores, world.seed)
+    index = found.choice.index
+    assert index is not None
+    cost = float(scores.cost[index])
+    if budgets.unsafe_minutes is not None:
+        free = cheapest(scores, meets(shares, replace(budgets, unsafe_minutes=None)).all)
+        assert free is not None
+        share = max(0.0, 1.0 - float(scores.cost[free]) / cost)
+        lost = describe_resilience(world.resilience)
+        return Statement(
+            "resilience_cost",
+            f"Being able to lose {lost} at any minute is {share:.0%} of the cost.",
+            share,
+            "share of cost",
+        )
+    safe = cheapest(scores, meets(shares, replace(budgets, unsafe_minutes=0.01)).all)
+    if safe is None:
+        return Statement(
+            "resilience_cost",
+            "No policy within the bounds could also lose an instance in 99 % of minutes.",
+        )
+    more = max(0.0, float(scores.cost[safe]) / cost - 1.0)
+    return Statement(
+        "resilience_cost",
+        f"Nothing may be lost under this rule; to survive the loss of an instance in 99 % of "
+        f"minutes costs {more:.0%} more.",
+        more,
+        "share of cost",
+    )
+
+
+def days_statement(found: Found, budgets: Budgets) -> list[Statement]:
+    """What the days that were not used for choosing say about the next one.
+
+    A policy fixed before s exchangeable days, all of which met the budgets, fails the next
+    one with probability at most 1 / (s + 1): of s + 1 exchangeable days each is equally
+    likely to be the only one that fails. With failures: the Clopper-Pearson upper bound.
+    """
+    choice = found.choice
+    assert choice.index is not None
+    if not choice.scored_on.size:
+        why = (
+            "the first choice failed on the days kept for scoring, and the policy was chosen "
+            "again on all of them"
+            if choice.refuted is not None
+            else "the record is too short to keep days aside"
+        )
+        return [
+            Statement(
+                "next_day",
+                f"No day scores the policy independently: {why}. The figures describe the days "
+                "it was chosen on.",
+            )
+        ]
+    scored = found.scores.days(choice.scored_on).policies(np.array([choice.index]))
+    met = [
+        bool(meets(plain_shares(scored.days(np.array([d]))), budgets).all[0])
+        for d in range(choice.scored_on.size)
+    ]
+    count, failed = len(met), met.count(False)
+    shares = [float(s[0]) for s in plain_shares(scored)]
+    first = Statement(
+        "scored_days",
+        f"On {count} days not used for choosing, {shares[0]:.3%} of requests were slow and "
+        f"{shares[1]:.3%} of minutes bad, at the lower bound of the capacity.",
+        shares[0],
+        "share of requests",
+    )
+    if not failed:
+        bound = 1.0 / (count + 1)
+        text = f"All {count} met the budgets: a like day fails with probability at most {bound:.1%}"
+    else:
+        bound = float(stats.beta.ppf(DAILY_LEVEL, failed + 1, count - failed))
+        text = (
+            f"{failed} of {count} missed the budgets on their own: a like day does so with "
+            f"probability at most {bound:.0%} ({DAILY_LEVEL:.0%} bound)"
+        )
+    return [first, Statement("next_day", f"{text}, whatever its distribution.", bound)]
+
+
+def surges(world: World, ground: Ground, choice: Choice) -> list[Statement]:
+    """The largest ramp and jump survived, by simulation and by rule."""
+    result = survived(world, choice)
+    lag_min = s_to_min(max(world.launch.seconds))
+    out = [
+        Statement(
+            "largest_ramp",
+            f"From {result.start_instances} instances at their target, load may grow by "
+            f"{result.ramp_per_min:.1%} of itself per minute up to twice as much without one "
+            "bad minute."
+            if result.ramp_per_min
+            else f"From {result.start_instances} instances at their target, a growth of 0.5 % "
+            "per minute up to twice the load already brings bad minutes.",
+            result.ramp_per_min,
+            "per minute",
+        ),
+        Statement(
+            "largest_jump",
+            f"A sudden jump to x{result.jump:g} from there brings no bad minute."
+            if result.jump > 1.0
+            else "From there even a sudden jump of 5 % brings bad minutes.",
+            result.jump,
+            "factor",
+        ),
+    ]
+    policy = choice[0]
+    if policy is not None:
+        per_instance = float(ground.rates_low[min(result.start_instances, 1 << 30) - 1 :][:1].sum())
+        share = policy.target_value / (60.0 * (per_instance or float(ground.rates_low[-1])))
+        rule = survivable_ramp(share, lag_min)
+        out.append(
+            Statement(
+                "ramp_rule",
+                f"The target is {share:.0%} of what an instance carries there; by the rule "
+                f"1 / (1 + g (lag + 4.5 min)) that leaves room for {rule:.1%} per minute. "
+                f"A growth of 5 % per minute needs {ramp_headroom(0.05, lag_min):.0%}.",
+                share,
+                "target over capacity",
+            )
+        )
+    return out
+
+
+def every_day(found: Found, budgets: Budgets, world: World) -> Statement | None:
+    """The cheapest target with every single day met, other knobs as chosen, and its promise.
+
+    The bound 1 / (k + 1) holds for k exchangeable days because the candidates are nested: a
+    lower target with the same minimum and cooldowns.
+    """
+    index = found.choice.index
+    assert index is not None
+    grid, days = found.grid, found.scores.requests.size
+    same = (
+        (grid.min_capacity == grid.min_capacity[index])
+        & (grid.scale_out_cooldown_s == grid.scale_out_cooldown_s[index])
+        & (grid.scale_in_cooldown_s == grid.scale_in_cooldown_s[index])
+    )
+    daily = _daily_met(found.scores, budgets)
+    best = cheapest(found.scores, same & daily.all(axis=1))
+    if best is None or days < 2:
+        return None
+    more = float(found.scores.cost[best] / found.scores.cost[index]) - 1.0
+    return Statement(
+        "every_day",
+        f"To meet the budgets on every one of the {days} days: target "
+        f"{grid.target_value[best]:.6g}, {more:+.0%} cost; the next like day then fails with "
+        f"probability at most {1.0 / (days + 1):.1%}.",
+        float(grid.target_value[best]),
+        "target_value",
+    )
+
+
+def _daily_met(scores: Scores, budgets: Budgets) -> NDArray[np.bool_]:
+    requests = np.maximum(scores.requests, 1e-9)[None]
+    unsafe = 1.0 if budgets.unsafe_minutes is None else budgets.unsafe_minutes
+    met: NDArray[np.bool_] = (
+        (scores.violating / requests <= budgets.requests)
+        & (scores.bad <= budgets.minutes)
+        & (scores.unsafe <= unsafe)
+    )
+    return met
+
+
+def reactive_alone(found: Found, world: World, ground: Ground) -> Statement | None:
+    """Whether the minimum had to be raised because scaling comes too late; with its price."""
+    index = found.choice.index
+    assert index is not None
+    low = int(found.grid.min_capacity[index])
+    at_lowest = found.grid.min_capacity == ground.lowest_minimum
+    if low == ground.lowest_minimum or (found.choice.met.all & at_lowest).any():
+        return None
+    misses = np.where(at_lowest, found.scores.violating_share, np.inf)
+    nearest = int(np.argmin(misses))
+    more = float(found.scores.cost[index] - found.scores.cost[nearest])
+    price = monthly_usd(more, world.price)
+    cost = "" if price is None else f", {price:+.0f} USD a month against the nearest of them"
+    return Statement(
+        "reactive_alone",
+        f"Surges are faster than launches: with a minimum of {ground.lowest_minimum} no target "
+        f"holds the SLO. The recommended minimum is {low}{cost}. If the surges come at known "
+        "times, a scheduled minimum costs less.",
+        price,
+        "USD per month",
+    )
