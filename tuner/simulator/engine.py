@@ -269,8 +269,10 @@ class Block:
         self.v[lanes] = chunk.violating[i].reshape(-1)[self.row[lanes] + count].mean(axis=0)
         self.count[lanes] = count[-1]
         self._refresh(lanes)
-        share: NDArray[np.float64] = (1.0 / count).mean(axis=0)
-        metric: NDArray[np.float64] = chunk.mean_per_min[i][self.day[lanes]] * share
+        rate = chunk.mean_per_min[i][self.day[lanes]]
+        bad = self.flag[0].reshape(-1)
+        bad[lanes] = self.v[lanes] > self.options.allowance * rate * (1 + 1e-6)
+        metric: NDArray[np.float64] = rate * (1.0 / count).mean(axis=0)
         return metric
 
     def _serve(
