@@ -26,6 +26,10 @@ MAX_WORKERS = 128
 _EXTRA_WORKERS = 4
 _STATE_BINS = 8
 _BLOCK_S = 5.0
+_SPELLS = (1, 4, 12)
+"""Blocks joined for the test of time: a drift is slow, a noisy neighbour is not."""
+_TOGETHER = 0.05
+"""Answers closer than this share of their mean gap count as given together."""
 _MIN_GROUP = 20
 _FLOOR_GRID = 9
 _FLOOR_GAIN = 6.6
@@ -84,8 +88,15 @@ class RecoveredWork:
         Requests that left before the model lets them start.
     waited_share
         Requests that had to wait, under the model: without any, the workers are unknown.
+    clumped_share
+        Requests answered together with another: far more than chance where a server batches.
     state, future, time
         Demand against requests found on arrival, requests arriving afterwards, and time.
+    trend
+        Change of ln demand from the first to the last measured request, with its t value.
+    stay_s, spare_s, found
+        Time in flight; time since the model lets a request start; requests found on
+        arrival. Shape (n,): what `resampled` refits.
     """
 
     workers: int
@@ -95,9 +106,30 @@ class RecoveredWork:
     block: IntArray
     negative_share: float
     waited_share: float
+    clumped_share: float
     state: GroupTest
     future: GroupTest
     time: GroupTest
+    trend: tuple[float, float]
+    stay_s: FloatArray
+    spare_s: FloatArray
+    found: IntArray
+
+    def resampled(self, rng: np.random.Generator) -> tuple[float, FloatArray, NDArray[np.int64]]:
+        """Floor, demands and rows of one bootstrap over blocks of time."""
+        order = np.argsort(self.block, kind="stable")
+        edges = np.searchsorted(self.block[order], np.arange(int(self.block.max()) + 2))
+        drawn = rng.integers(len(edges) - 1, size=len(edges) - 1)
+        rows = np.concatenate([order[edges[b] : edges[b + 1]] for b in drawn])
+        stay, spare = self.stay_s[rows], self.spare_s[rows]
+        floor = self.floor_s
+        if floor > 0.0:
+            bins = _quantile_bins(self.found[rows])
+            grid = floor * np.linspace(0.4, 1.6, _FLOOR_GRID)
+            scores = [group_test(_log(np.minimum(stay - f, spare)), bins).f for f in grid]
+            floor = float(grid[int(np.argmin(scores))])
+        demand = np.minimum(stay - floor, spare)
+        return floor, np.maximum(demand, TRIM * float(np.median(demand))), rows
 
 
 def running_departures(done_s: FloatArray) -> Iterator[FloatArray]:
@@ -129,7 +161,7 @@ def running_departures(done_s: FloatArray) -> Iterator[FloatArray]:
 def in_system(sent_s: FloatArray, done_s: FloatArray) -> IntArray:
     """Requests found on arrival, shape (n,), for sending times ascending."""
     gone = np.searchsorted(np.sort(done_s), sent_s, side="right")
-    return np.maximum(np.arange(len(sent_s)) - gone, 0).astype(np.int64)
+    return np.asarray(np.maximum(np.arange(len(sent_s)) - gone, 0), dtype=np.int64)
 
 
 def group_test(values: FloatArray, group: IntArray) -> GroupTest:
@@ -293,16 +325,46 @@ class _Pool:
             block=self.block,
             negative_share=float(np.mean(raw < 0.0)),
             waited_share=float(np.mean(waits)),
+            clumped_share=_clumped(self.done_s, self.block),
             state=group_test(log, _quantile_bins(self.state)),
             future=self._future(log, waits),
-            time=group_test(log, self.block),
+            time=self._time(log),
+            trend=_trend(log, self.block),
+            stay_s=self.done_s - self.sent_s,
+            spare_s=self.done_s - threshold,
+            found=self.state,
         )
+
+    def _time(self, log: FloatArray) -> GroupTest:
+        """Demand against blocks of five seconds, and of longer spells of them."""
+        tests = [group_test(log, self.block // spell) for spell in _SPELLS]
+        return min(tests, key=lambda t: t.p_value)
 
     def _future(self, log: FloatArray, waits: NDArray[np.bool_]) -> GroupTest:
         """Demand against later arrivals: of all requests, and of those that waited."""
         every = group_test(log, _quantile_bins(self.later))
         waiting = group_test(log[waits], _quantile_bins(self.later[waits]))
         return min(every, waiting, key=lambda t: t.p_value)
+
+
+def _clumped(done_s: FloatArray, block: IntArray) -> float:
+    """Share of answers that come together with the one before."""
+    order = np.lexsort((done_s, block))
+    gap, same = np.diff(done_s[order]), np.diff(block[order]) == 0
+    gap = gap[same]
+    return float(np.mean(gap < _TOGETHER * gap.mean())) if len(gap) else 0.0
+
+
+def _trend(log: FloatArray, block: IntArray) -> tuple[float, float]:
+    """Least-squares change of ln demand over all blocks, and its t value."""
+    x = block / max(int(block.max(initial=0)), 1) - 0.5
+    x = x - x.mean()
+    spread = float(np.sum(x * x))
+    if spread <= 0.0 or len(log) < 3:
+        return 0.0, 0.0
+    slope = float(np.sum(x * (log - log.mean()))) / spread
+    rest = float(np.std(log - log.mean() - slope * x)) or 1e-12
+    return slope, slope * spread**0.5 / rest
 
 
 def _later_arrivals(segment: Segment) -> IntArray:

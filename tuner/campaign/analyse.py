@@ -1,0 +1,426 @@
+"""From the journal to capacity: one pure function, for the campaign's SLO or another one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tuner.campaign.direct import DirectEstimate, direct
+from tuner.campaign.errors_limit import error_limit
+from tuner.campaign.evidence import evidence, failure_share, measured, sound
+from tuner.campaign.mix import offered_shares, production_shares
+from tuner.campaign.model_based import ModelEstimate, estimate, verification
+from tuner.campaign.server import EFFECT_LIMIT, P_LIMIT, TIME_GATES, ServerFit, fit_server
+from tuner.campaign.tables import curve_of_direct, curve_of_server
+from tuner.campaign.types import Routing, ScaleEvent, StageResult
+from tuner.interval import Interval
+from tuner.queueing.capacity import CapacityModel, CountCapacity, Gate, ViolationTable
+from tuner.queueing.latency_curve import LatencyCurve, demand_quantiles
+from tuner.slo import LatencyObjective, Measure, Slo, Verdict
+from tuner.stats.requests import FloatArray
+
+SUPPORT = 4
+"""Counts up to this many times the largest verified one are answered."""
+MEMBERS = 48
+_FREEDOM = 24
+"""Degrees of freedom of the interval from 48 resamples of autocorrelated blocks."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answer:
+    """Capacity for one objective: everything of CapacityModel that depends on the track."""
+
+    objective: LatencyObjective
+    method: str
+    by_count: tuple[CountCapacity, ...]
+    log_members: FloatArray
+    curve: LatencyCurve | None
+    supported: int
+    stages: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """The question and the stages it is asked of."""
+
+    results: tuple[StageResult, ...]
+    routing: Routing
+    level: float
+    seed: int
+    count_cap: int | None
+
+    def rng(self, branch: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence([self.seed, branch]))
+
+
+def analyse(
+    slo: Slo,
+    results: Sequence[StageResult],
+    *,
+    routing: Routing,
+    instance_counts_max: int | None = None,
+    launch_events: Sequence[ScaleEvent] = (),
+    classes: Sequence[str] = (),
+    mix: Mapping[str, float] | None = None,
+    level: float = 0.95,
+    precision: float = 0.05,
+    seed: int = 0,
+) -> CapacityModel:
+    """Say what an instance carries inside the SLO, or why that is not known.
+
+    Parameters
+    ----------
+    slo
+        The campaign's or any other: the requests on record are judged afresh.
+    results
+        Finished stages, in order; void ones are left out.
+    routing
+        How the endpoint spreads requests.
+    instance_counts_max
+        No count above this is wanted; None is every count the data support.
+    launch_events
+        Scale changes seen, for the launch lag.
+    classes, mix
+        Names of payload classes by index, and production shares by name.
+    level, precision
+        Confidence of the intervals, and the half-width that was aimed at.
+    seed
+        Of every resample and simulation.
+
+    Raises
+    ------
+    InputError, InsufficientDataError
+        For a mix that names an unknown or unmeasured class.
+    """
+    used = measured(results)
+    case = _Case(used, routing, level, seed, instance_counts_max)
+    weights = None
+    if mix:
+        weights = production_shares(classes, mix, offered_shares(used, len(classes)))
+    blank = _blank(slo, routing, results, launch_events)
+    if not used:
+        return replace(blank, gates=(_nothing_measured(results),))
+    beyond = _beyond_reach(slo, sound(results))
+    if beyond is not None:
+        return replace(blank, verdict=Verdict.VIOLATED, binding=beyond[0], gates=(beyond[1],))
+    fit, gates = fit_server(results, weights)
+    answers: list[_Answer] = []
+    for i, objective in enumerate(slo.objectives):
+        answer, more = _answer(case, fit, objective, 10 * i, weighted=weights is not None)
+        gates = gates + more
+        if answer is None:
+            verdict = Verdict.VIOLATED if _unreachable(more) else Verdict.INCONCLUSIVE
+            return replace(blank, verdict=verdict, binding=objective, gates=gates)
+        answers.append(answer)
+    model = _combined(slo, case, answers, blank, fit)
+    return replace(model, gates=gates, warnings=_warnings(model, gates, precision, results))
+
+
+def _answer(
+    case: _Case,
+    fit: ServerFit | None,
+    objective: LatencyObjective,
+    branch: int,
+    *,
+    weighted: bool,
+) -> tuple[_Answer | None, tuple[Gate, ...]]:
+    """Track A where the server is understood, else track B."""
+    gates: tuple[Gate, ...] = ()
+    if fit is not None and fit.passed and objective.measure is Measure.LATENCY:
+        answer, gates = _by_model(case, fit, objective, branch, weighted=weighted)
+        if answer is not None or _unreachable(gates):
+            return answer, gates
+    if weighted:
+        return None, (*gates, _mix_needs_model())
+    found, more = direct(
+        case.results,
+        objective,
+        case.routing,
+        level=case.level,
+        members=MEMBERS,
+        rng=case.rng(branch + 2),
+    )
+    if found is None or _drifting(fit):
+        return None, gates + more
+    return _by_load(case, found, branch), gates + more
+
+
+def _by_model(
+    case: _Case, fit: ServerFit, objective: LatencyObjective, branch: int, *, weighted: bool
+) -> tuple[_Answer | None, tuple[Gate, ...]]:
+    seen = max(r.spec.instance_count for r in case.results)
+    counts = tuple(range(1, SUPPORT * seen + 1))
+    found = estimate(fit, objective, counts, case.routing, case.rng(branch), members=MEMBERS)
+    if found is None:
+        return None, (_unreachable_gate(fit, objective),)
+    if weighted:
+        # The stages were offered another mix than the one asked about: nothing to compare.
+        gates: tuple[Gate, ...] = ()
+        verified = tuple(sorted({r.spec.instance_count for r in case.results}))
+    else:
+        gates, verified = verification(fit, found, case.results, case.routing, case.rng(branch + 1))
+    if not all(g.passed for g in gates):
+        return None, gates
+    supported = SUPPORT * max(verified) if verified else seen
+    if case.count_cap is not None:
+        supported = min(supported, max(case.count_cap, 1))
+    members = _widened(fit, found)
+    by_count = []
+    for n in counts[:supported]:
+        half = _t(case.level) * float(members[:, n - 1].std(ddof=1))
+        mid = found.rate(n)
+        interval = Interval(mid * math.exp(-half), mid, mid * math.exp(half), case.level)
+        requests = sum(r.requests for r in case.results if r.spec.instance_count == n)
+        source = "verified" if n in verified else "predicted"
+        by_count.append(CountCapacity(n, interval, source, requests))
+    curve = curve_of_server(fit, found, supported, case.routing)
+    stages = tuple(r.spec.index for r in case.results)
+    return (
+        _Answer(
+            objective,
+            "work_recovery",
+            tuple(by_count),
+            members[:, :supported],
+            curve,
+            supported,
+            stages,
+        ),
+        gates,
+    )
+
+
+def _widened(fit: ServerFit, found: ModelEstimate) -> FloatArray:
+    """Members spread further by dependences that are real but small enough to tolerate."""
+    tests = (fit.work.state, fit.work.future, fit.work.time)
+    tolerated = [t.effect for t in tests if t.p_value < P_LIMIT and t.effect <= EFFECT_LIMIT]
+    extra = math.sqrt(sum(e * e for e in tolerated))
+    own = found.log_members.std(axis=0, ddof=1)
+    centre = np.log(found.rate_per_s)
+    factor = np.hypot(own, extra) / np.maximum(own, 1e-12)
+    return np.asarray(centre + (found.log_members - centre) * factor)
+
+
+def _by_load(case: _Case, found: DirectEstimate, branch: int) -> _Answer:
+    """Counts as measured; under RANDOM routing every count has the law of one."""
+    seen = max(r.spec.instance_count for r in case.results)
+    held = {r.spec.instance_count for r in case.results}
+    if case.routing is Routing.RANDOM:
+        supported = SUPPORT * seen
+        if case.count_cap is not None:
+            supported = min(supported, max(case.count_cap, 1))
+        counts = tuple(range(1, supported + 1))
+        rates = found.rate_per_s * supported
+        members = np.repeat(found.log_members, supported, axis=1)
+        requests = [found.requests[0] if n in held else 0 for n in counts]
+    else:
+        counts, rates, members = found.counts, found.rate_per_s, found.log_members
+        supported = max(counts)
+        requests = list(found.requests)
+    by_count = tuple(
+        CountCapacity(n, r, "measured" if n in held else "predicted", k)
+        for n, r, k in zip(counts, rates, requests, strict=True)
+    )
+    curve = curve_of_direct(case.results, found, case.routing, case.rng(branch + 3))
+    return _Answer(
+        found.objective, "local_regression", by_count, members, curve, supported, found.stages
+    )
+
+
+def _combined(
+    slo: Slo,
+    case: _Case,
+    answers: Sequence[_Answer],
+    blank: CapacityModel,
+    fit: ServerFit | None,
+) -> CapacityModel:
+    """At every count the objective that binds; the ensemble is taken member by member."""
+    shared = sorted(set.intersection(*({c.instance_count for c in a.by_count} for a in answers)))
+    by_count = []
+    columns = []
+    for n in shared:
+        options = [next(c for c in a.by_count if c.instance_count == n) for a in answers]
+        by_count.append(min(options, key=lambda c: c.rate_per_s.mid))
+        logs = [a.log_members[:, _position(a, n)] for a in answers]
+        columns.append(np.min(np.stack(logs), axis=0))
+    first = min(answers, key=lambda a: a.by_count[_position(a, shared[0])].rate_per_s.mid)
+    errors = (
+        error_limit(slo.max_error_rate, case.results, case.level) if slo.max_error_rate else None
+    )
+    binding: LatencyObjective | None = first.objective
+    ensemble = np.exp(np.column_stack(columns))
+    if errors is not None and errors.mid < by_count[0].rate_per_s.mid:
+        binding = None
+        by_count = [replace(c, rate_per_s=errors, source="measured") for c in by_count]
+        drawn = case.rng(7).triangular(errors.low, errors.mid, errors.high, len(ensemble))
+        ensemble = np.repeat(drawn[:, None], len(shared), axis=1)
+    understood = first.method == "work_recovery" and fit is not None
+    return replace(
+        blank,
+        verdict=Verdict.MET,
+        binding=binding,
+        method=first.method,
+        by_count=tuple(by_count),
+        ensemble=ensemble,
+        table=_table(answers, shared, failure_share(case.results)),
+        floor_s=fit.model.floor_s if understood and fit else blank.floor_s,
+        demand_quantile_s=demand_quantiles(fit.model.demand_s, 200)
+        if understood and fit
+        else np.zeros(0),
+        workers=fit.model.workers if understood and fit else 0,
+        max_supported_count=max(shared),
+        requests_used=sum(r.requests for r in case.results),
+        stages_used=tuple(sorted({s for a in answers for s in a.stages})),
+    )
+
+
+def _position(answer: _Answer, count: int) -> int:
+    return next(i for i, c in enumerate(answer.by_count) if c.instance_count == count)
+
+
+def _table(
+    answers: Sequence[_Answer], counts: Sequence[int], failures: float
+) -> ViolationTable | None:
+    """The worst objective's table, cell by cell relative to its own allowance."""
+    tables = [
+        a.curve.violation_table(a.objective, max(counts), failures)
+        for a in sorted(answers, key=lambda a: a.by_count[0].rate_per_s.mid)
+        if a.curve is not None
+    ]
+    return tables[0] if tables else None
+
+
+def _t(level: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(_FREEDOM, 0.5 + level / 2.0))
+
+
+def _blank(
+    slo: Slo,
+    routing: Routing,
+    results: Sequence[StageResult],
+    launch_events: Sequence[ScaleEvent],
+) -> CapacityModel:
+    lags = tuple(e.lag_s for e in launch_events if e.to_count > e.from_count)
+    fastest = [r.log.latency_s() for r in sound(results) if r.log is not None and len(r.log)]
+    floor = min((float(x.min()) for x in fastest if np.isfinite(x).any()), default=0.0)
+    return CapacityModel(
+        verdict=Verdict.INCONCLUSIVE,
+        binding=slo.objectives[0],
+        routing=routing.value,
+        method="none",
+        by_count=(),
+        gates=(),
+        ensemble=np.zeros((0, 0)),
+        table=None,
+        floor_s=floor,
+        demand_quantile_s=np.zeros(0),
+        workers=0,
+        max_supported_count=0,
+        requests_used=0,
+        stages_used=(),
+        launch_lag_s=lags,
+    )
+
+
+def _nothing_measured(results: Sequence[StageResult]) -> Gate:
+    void = [r for r in results if r.void]
+    if void:
+        reason = void[-1].health.void_reasons[0]
+        remedy = void[-1].health.remedy or "run the generator on a larger machine, or offer less"
+        sentence = f"every stage was limited by the generator: {reason}"
+        return Gate("generator", False, float(len(void)), "no void stage", sentence, remedy)
+    return Gate(
+        "measured",
+        False,
+        0.0,
+        ">= 1 finished stage under load",
+        "no load was measured yet",
+        "run the campaign, or resume it",
+    )
+
+
+def _beyond_reach(
+    slo: Slo, results: Sequence[StageResult]
+) -> tuple[LatencyObjective | None, Gate] | None:
+    """An objective that the lowest load on record misses for certain."""
+    lowest = min(results, key=lambda r: r.rate_per_instance_per_s)
+    share = lowest.failures / lowest.requests
+    for objective in slo.objectives:
+        seen = evidence(lowest, objective)
+        if seen.overloaded or seen.share.interval.low <= objective.allowance:
+            continue
+        if len([r for r in results if r.rate_per_instance_per_s > lowest.rate_per_instance_per_s]):
+            failed = f", {share:.1%} failed" if share else ""
+            return objective, Gate(
+                "unloaded",
+                False,
+                seen.share.interval.low,
+                f"<= {objective.allowance:g} of requests over {objective.threshold_s * 1e3:g} ms",
+                f"at the lowest load measured, {seen.rate_per_s:.4g}/s per instance, "
+                f"{seen.share.interval.mid:.1%} of requests miss {objective.name} <= "
+                f"{objective.threshold_s * 1e3:g} ms{failed}",
+                "relax the objective, or serve with a faster instance type or model",
+            )
+    return None
+
+
+def _unreachable(gates: Sequence[Gate]) -> bool:
+    return any(g.name == "unreachable" for g in gates)
+
+
+def _unreachable_gate(fit: ServerFit, objective: LatencyObjective) -> Gate:
+    slow = fit.model.unloaded_share(objective.threshold_s)
+    return Gate(
+        "unreachable",
+        False,
+        slow,
+        f"<= {objective.allowance:g}",
+        f"{slow:.2%} of requests need longer than {objective.threshold_s * 1e3:g} ms even when "
+        f"nothing waits, and {objective.name} allows {objective.allowance:.2%}",
+        "relax the objective, or serve with a faster instance type or model",
+    )
+
+
+def _mix_needs_model() -> Gate:
+    return Gate(
+        "mix",
+        False,
+        0.0,
+        "a recovered server",
+        "the measurements cannot be re-weighted to another payload mix: the demand of single "
+        "requests could not be recovered",
+        "measure with the payload mix of production",
+    )
+
+
+def _drifting(fit: ServerFit | None) -> bool:
+    """A server that changes for good has no capacity to speak of."""
+    if fit is None:
+        return False
+    failed = {g.name for g in fit.gates if not g.passed}
+    others = failed - set(TIME_GATES)
+    return "drift" in failed and not others
+
+
+def _warnings(
+    model: CapacityModel, gates: Sequence[Gate], precision: float, results: Sequence[StageResult]
+) -> tuple[str, ...]:
+    said = []
+    if model.by_count:
+        half = model.by_count[0].rate_per_s.relative_half_width
+        if half > precision:
+            said.append(
+                f"capacity is known to {half:.1%}, not to the {precision:.0%} asked for; about "
+                f"{(half / precision) ** 2:.1f} times the requests would do"
+            )
+        if not any(c.source != "predicted" for c in model.by_count):
+            said.append("no load was held near the predicted limit: the answer is the model's")
+    void = sum(r.void for r in results)
+    if void:
+        said.append(f"{void} stage{'s' if void > 1 else ''} limited by the generator, not used")
+    said.extend(g.sentence for g in gates if not g.passed and model.verdict is Verdict.MET)
+    return tuple(said)

@@ -1,0 +1,104 @@
+"""A quick look at the campaign so far, to place the next stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tuner.campaign.config import CampaignConfig
+from tuner.campaign.evidence import evidence, measured, overloaded
+from tuner.campaign.model_based import ModelEstimate, estimate, verification
+from tuner.campaign.predict import Effort
+from tuner.campaign.server import ServerFit, fit_server
+from tuner.campaign.types import StageResult
+from tuner.slo import Slo
+
+QUICK = Effort(coarse=40_000, fine=240_000, routed=120_000)
+_T = 2.06
+_FAILING = 5.0
+"""A ramp step is beyond doubt when five times the allowance is late."""
+_LEAST_LATE = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assessment:
+    """What the stages so far support.
+
+    ``known``: the server is understood and every objective has a limit.
+    """
+
+    config: CampaignConfig
+    fit: ServerFit | None
+    estimates: tuple[ModelEstimate, ...]
+    unreachable: bool
+
+    @property
+    def known(self) -> bool:
+        """Whether the recovered server may be used."""
+        return bool(self.estimates) and not self.unreachable
+
+    @property
+    def half_width(self) -> float:
+        """Half-width of the interval of ln capacity at the first count."""
+        return _T * max(e.spread(e.counts[0]) for e in self.estimates)
+
+    def rate(self, count: int) -> float:
+        """Limit per instance: the least over the objectives."""
+        return min(e.rate(count) for e in self.estimates)
+
+    def verified(self, results: Sequence[StageResult]) -> bool:
+        """Whether every stage agrees with the prediction."""
+        fit = self.fit
+        if fit is None:
+            return False
+        rng = np.random.default_rng([self.config.seed, 99])
+        stages = measured(results)
+        return all(
+            gate.passed
+            for e in self.estimates
+            for gate in verification(fit, e, stages, self.config.routing, rng, requests=80_000)[0]
+        )
+
+
+def assess(config: CampaignConfig, results: Sequence[StageResult]) -> Assessment:
+    """Recover the server and predict its limits, roughly."""
+    fit, _ = fit_server(results)
+    if fit is None or not fit.passed:
+        return Assessment(config, fit, (), False)
+    rng = np.random.default_rng([config.seed, len(results)])
+    counts = tuple(sorted({1, *config.instance_counts}))
+    found = []
+    for objective in config.slo.objectives:
+        one = estimate(fit, objective, counts, config.routing, rng, members=40, effort=QUICK)
+        if one is None:
+            return Assessment(config, fit, (), True)
+        found.append(one)
+    return Assessment(config, fit, tuple(found), False)
+
+
+def failing_for_certain(result: StageResult, slo: Slo) -> bool:
+    """Whether a stage is so far beyond the SLO that the ramp may stop."""
+    if overloaded(result):
+        return True
+    for objective in slo.objectives:
+        share = evidence(result, objective).share
+        if share.count >= _LEAST_LATE and share.count > _FAILING * objective.allowance * share.n:
+            return True
+    ceiling = slo.max_error_rate
+    failed = result.failures
+    return (
+        ceiling is not None and failed >= _LEAST_LATE and failed > 5.0 * ceiling * result.requests
+    )
+
+
+def lowest_start_per_s(look: StageResult) -> float:
+    """A load that keeps even a single worker less than a third busy."""
+    if look.log is None or not len(look.log):
+        return 1.0
+    latency = look.log.latency_s()
+    finite = latency[np.isfinite(latency)]
+    mean = float(finite.mean()) if len(finite) else math.inf
+    return float(min(max(0.3 / mean, 0.5), 500.0)) if mean > 0.0 else 500.0

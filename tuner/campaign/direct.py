@@ -1,0 +1,155 @@
+"""Track B: capacity from load held around the crossing, and from brackets of a staircase."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tuner.campaign.evidence import StageEvidence, evidence
+from tuner.campaign.regression import (
+    LEAST_EXCEEDANCES,
+    LEAST_WINDOWS,
+    Bracket,
+    LocalFit,
+    bracket,
+    fit_local,
+    half_width,
+)
+from tuner.campaign.types import Routing, StageResult
+from tuner.interval import Interval
+from tuner.queueing.capacity import Gate
+from tuner.slo import LatencyObjective
+from tuner.stats.requests import FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DirectEstimate:
+    """Capacity per instance at the counts where load was held near the limit.
+
+    ``log_members`` has shape (members, len(counts)).
+    """
+
+    objective: LatencyObjective
+    counts: tuple[int, ...]
+    rate_per_s: tuple[Interval, ...]
+    log_members: FloatArray
+    requests: tuple[int, ...]
+    stages: tuple[int, ...]
+
+
+def direct(
+    results: Sequence[StageResult],
+    objective: LatencyObjective,
+    routing: Routing,
+    *,
+    level: float,
+    members: int,
+    rng: np.random.Generator,
+) -> tuple[DirectEstimate | None, tuple[Gate, ...]]:
+    """Estimate the crossing at every count that has loads on either side of it.
+
+    Under RANDOM routing the law per instance does not know the count, so all counts speak
+    about one crossing; otherwise each count has its own.
+    """
+    stages = [evidence(r, objective) for r in results]
+    counts = sorted({s.instance_count for s in stages})
+    if routing is Routing.RANDOM and counts:
+        groups = [(counts[0], stages)]
+    else:
+        groups = [(n, [s for s in stages if s.instance_count == n]) for n in counts]
+    gates: list[Gate] = []
+    found: list[tuple[int, Interval, FloatArray, int, tuple[int, ...]]] = []
+    for count, group in groups:
+        answer, gate = _one(group, count, objective, level, members, rng)
+        gates.append(gate)
+        if answer is not None:
+            found.append((count, *answer))
+    if not found:
+        return None, tuple(gates)
+    return (
+        DirectEstimate(
+            objective,
+            tuple(f[0] for f in found),
+            tuple(f[1] for f in found),
+            np.column_stack([f[2] for f in found]),
+            tuple(f[3] for f in found),
+            tuple(sorted({i for f in found for i in f[4]})),
+        ),
+        tuple(gates),
+    )
+
+
+def _one(
+    stages: Sequence[StageEvidence],
+    count: int,
+    objective: LatencyObjective,
+    level: float,
+    members: int,
+    rng: np.random.Generator,
+) -> tuple[tuple[Interval, FloatArray, int, tuple[int, ...]] | None, Gate]:
+    span = bracket(stages, objective.allowance)
+    local = fit_local(stages, objective.allowance, span.mid_per_s) if span.mid_per_s > 0 else None
+    if local is not None and enough(local):
+        draws = local.log_rate + local.standard_error * rng.standard_t(local.freedom, members)
+        return (local.interval(level), draws, local.requests, local.stages), _gate(
+            count, True, local.exceedances, _said(local, count)
+        )
+    if span.bounded:
+        draws = np.log(
+            rng.triangular(span.passed_per_s, span.mid_per_s, span.failed_per_s, members)
+        )
+        interval = Interval(span.passed_per_s, span.mid_per_s, span.failed_per_s, level)
+        sentence = (
+            f"at {_instances(count)} {span.passed_per_s:.4g}/s each passed and "
+            f"{span.failed_per_s:.4g}/s failed"
+        )
+        return (interval, draws, span.requests, span.stages), _gate(
+            count, True, span.mid_per_s, sentence
+        )
+    return None, _gate(count, False, local.exceedances if local else 0.0, *_missing(span, count))
+
+
+def enough(fit: LocalFit) -> bool:
+    """Whether enough windows and slow requests lie near the crossing to give an interval."""
+    return fit.windows >= LEAST_WINDOWS and fit.exceedances >= LEAST_EXCEEDANCES
+
+
+def _gate(count: int, passed: bool, value: float, sentence: str, remedy: str | None = None) -> Gate:
+    limit = (
+        f"{LEAST_WINDOWS} windows within 13 % of the limit worth {LEAST_EXCEEDANCES:g} "
+        "independent slow requests, or a load on either side that is certain"
+    )
+    return Gate(f"exceedances_{count}", passed, value, limit, sentence, remedy)
+
+
+def _said(fit: LocalFit, count: int) -> str:
+    half = half_width(fit, 0.95)
+    return (
+        f"{fit.windows} windows around the limit at {_instances(count)} are worth "
+        f"{fit.exceedances:.0f} independent slow requests and fix it to {half:.1%}"
+    )
+
+
+def _missing(span: Bracket, count: int) -> tuple[str, str]:
+    if span.passed_per_s == 0.0 and not math.isfinite(span.failed_per_s):
+        return (
+            f"no load at {_instances(count)} is certain to hold the SLO or to miss it",
+            "hold each load for longer: about four times the requests halve the doubt",
+        )
+    if span.passed_per_s == 0.0:
+        return (
+            f"at {_instances(count)} even the lowest load is not certain to hold the SLO",
+            f"measure below {span.failed_per_s:.4g}/s per instance, or hold low loads for longer",
+        )
+    return (
+        f"at {_instances(count)} no load misses the SLO for certain; "
+        f"{span.passed_per_s:.4g}/s each still holds it",
+        f"offer more than {span.passed_per_s:.4g}/s per instance",
+    )
+
+
+def _instances(count: int) -> str:
+    return f"{count} instance{'' if count == 1 else 's'}"

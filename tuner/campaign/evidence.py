@@ -1,0 +1,164 @@
+"""What one finished stage says about one objective."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.campaign.types import StageKind, StageResult
+from tuner.queueing.recovery import Segment
+from tuner.slo import LatencyObjective, Measure
+from tuner.stats.proportions import ShareEstimate, share_interval
+from tuner.stats.requests import FloatArray, Outcome
+from tuner.stats.steady import BACKLOG_LIMIT, TREND_Z_LIMIT, mann_kendall_z, overload_test
+
+RECOVERY_LIMIT = 150_000
+"""Requests used to recover the server: more would not narrow the answer by a per mille."""
+
+_WORK = (Outcome.OK, Outcome.MODEL_ERROR)
+"""Outcomes that kept a worker busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageEvidence:
+    """Share of a stage's requests over an objective's threshold, failures included.
+
+    ``overloaded``: its latency is no steady state, it only says "above the limit".
+    """
+
+    stage: int
+    kind: StageKind
+    instance_count: int
+    rate_per_s: float
+    duration_s: float
+    share: ShareEstimate
+    failures: int
+    overloaded: bool
+
+    @property
+    def effective_exceedances(self) -> float:
+        """Independent slow requests the stage is worth."""
+        return self.share.count / self.share.inflation
+
+
+def sound(results: Sequence[StageResult]) -> tuple[StageResult, ...]:
+    """Stages whose generator kept up and that have requests."""
+    return tuple(r for r in results if not r.void and r.requests > 0)
+
+
+def measured(results: Sequence[StageResult]) -> tuple[StageResult, ...]:
+    """Sound stages with loads that speak about the SLO: no warm-up, no first look."""
+    skip = (StageKind.WARM_UP, StageKind.FLOOR)
+    return tuple(r for r in sound(results) if r.spec.kind not in skip)
+
+
+def evidence(result: StageResult, objective: LatencyObjective) -> StageEvidence:
+    """Judge one stage; from its requests, or from its windows when they were not kept.
+
+    Raises
+    ------
+    InsufficientDataError
+        If the stage has no requests.
+    """
+    slow = _slow(result, objective)
+    spec = result.spec
+    return StageEvidence(
+        stage=spec.index,
+        kind=spec.kind,
+        instance_count=spec.instance_count,
+        rate_per_s=result.rate_per_instance_per_s,
+        duration_s=spec.duration_s,
+        share=share_interval(slow),
+        failures=result.failures,
+        overloaded=overloaded(result),
+    )
+
+
+def overloaded(result: StageResult) -> bool:
+    """Whether latency kept growing and requests piled up during the stage."""
+    log = result.log
+    if log is None:
+        return _windows_overloaded(result)
+    if len(log) < 20:
+        return False
+    return overload_test(
+        log.latency_s(),
+        in_flight_start=result.in_flight_at_start,
+        in_flight_end=result.in_flight_at_end,
+    ).overloaded
+
+
+def _windows_overloaded(result: StageResult) -> bool:
+    """The same from window medians, for a stage whose requests were not kept."""
+    medians = [w.quantile_s(0.5) for w in result.windows if w.total]
+    grown = result.in_flight_at_end - result.in_flight_at_start
+    return (
+        len(medians) >= 5
+        and mann_kendall_z(medians) > TREND_Z_LIMIT
+        and grown > BACKLOG_LIMIT * math.sqrt(2.0 * result.requests)
+    )
+
+
+def _slow(result: StageResult, objective: LatencyObjective) -> NDArray[np.bool_]:
+    """Indicator in time order; within a window without requests its order is unknown."""
+    threshold = objective.threshold_s
+    if result.log is not None:
+        log = result.log
+        times = log.ttft_s() if objective.measure is Measure.TTFT else log.latency_s()
+        # A stream that never began is as late as a failure.
+        return np.asarray(~(times <= threshold))
+    parts: list[NDArray[np.bool_]] = []
+    for window in result.windows:
+        histogram = window.ok
+        late = int(histogram.count[histogram.middles_s() > threshold].sum()) + window.failures
+        column = np.zeros(window.total, np.bool_)
+        column[:late] = True
+        parts.append(column)
+    return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
+
+
+def failure_share(results: Sequence[StageResult]) -> float:
+    """Failures over requests in the stages that were not overloaded."""
+    kept = [r for r in measured(results) if not overloaded(r)]
+    total = sum(r.requests for r in kept)
+    return sum(r.failures for r in kept) / total if total else 0.0
+
+
+def segments(results: Sequence[StageResult]) -> tuple[Segment, ...]:
+    """Stretches on one instance from which its work can be recovered."""
+    found = []
+    for result in sound(results):
+        log = result.log
+        if log is None or result.spec.instance_count != 1:
+            continue
+        if result.spec.kind is StageKind.WARM_UP or len(log) < 30:
+            continue
+        busy = np.isin(log.outcome, [int(o) for o in _WORK])
+        if np.mean(~busy) > 0.02:
+            continue
+        sent, done = log.sent_s[busy], log.done_s[busy]
+        order = np.argsort(sent, kind="stable")
+        found.append((result, sent[order], done[order], log.payload_class[busy][order]))
+    total = sum(len(s) for _, s, _, _ in found)
+    keep = min(1.0, RECOVERY_LIMIT / total) if total else 1.0
+    result_segments = []
+    for result, sent, done, kinds in found:
+        upto = max(30, math.ceil(keep * len(sent)))
+        begin = _known_from(result, sent, done)
+        if begin > sent[0] + 0.4 * (sent[-1] - sent[0]):
+            continue
+        result_segments.append(
+            Segment(sent[:upto], done[:upto], kinds[:upto], begin, result.spec.index)
+        )
+    return tuple(result_segments)
+
+
+def _known_from(result: StageResult, sent_s: FloatArray, done_s: FloatArray) -> float:
+    """When everything that was in flight at the start has left."""
+    if result.in_flight_at_start == 0 and result.spec.settle_s == 0.0:
+        return float(sent_s[0])
+    return float(max(done_s[: max(30, 2 * result.in_flight_at_start)]))

@@ -1,0 +1,174 @@
+"""Whole campaigns in virtual time, before anybody pays for one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tuner.campaign.analyse import analyse
+from tuner.campaign.config import CampaignConfig
+from tuner.campaign.search import conversation
+from tuner.campaign.talk import Finished
+from tuner.campaign.types import LoadBackend, ScaleEvent, StageResult
+from tuner.campaign.virtual import VirtualBackend
+from tuner.fleet.spec import FleetSpec
+from tuner.queueing.capacity import CapacityModel
+from tuner.slo import Verdict
+from tuner.units import s_to_h
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Campaign:
+    """One finished campaign: its stages, its end, and what it spent on load."""
+
+    results: tuple[StageResult, ...]
+    events: tuple[ScaleEvent, ...]
+    finished: Finished
+
+    @property
+    def load_s(self) -> float:
+        """Seconds of settling and measuring."""
+        return sum(r.spec.settle_s + r.spec.duration_s for r in self.results)
+
+    @property
+    def requests(self) -> float:
+        """Requests offered, settling included."""
+        return sum((r.spec.settle_s + r.spec.duration_s) * r.spec.rate_per_s for r in self.results)
+
+    @property
+    def instance_hours(self) -> float:
+        """Instances times hours under load and while scaling."""
+        load = sum(
+            (r.spec.settle_s + r.spec.duration_s) * r.spec.instance_count for r in self.results
+        )
+        return s_to_h(load + sum(e.lag_s * max(e.to_count, e.from_count) for e in self.events))
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What to expect of a campaign: medians, and the nine-in-ten worst in ``_p90``.
+
+    ``precision`` is the half-width of the printed interval as a share of the capacity;
+    ``answered`` the share of campaigns that end with a number.
+    """
+
+    campaigns: int
+    minutes: float
+    minutes_p90: float
+    requests: float
+    requests_p90: float
+    cost_usd: float | None
+    cost_usd_p90: float | None
+    precision: float
+    precision_p90: float
+    answered: float
+    capacity_per_s: float
+    verdicts: tuple[tuple[str, int], ...] = field(default=())
+
+
+def run_campaign(config: CampaignConfig, backend: LoadBackend) -> Campaign:
+    """Drive one campaign to its end on any backend, within its limits."""
+    talk = conversation(config)
+    results: list[StageResult] = []
+    events: list[ScaleEvent] = []
+    count: int | None = None
+    action = talk.start()
+    while not isinstance(action, Finished):
+        over = talk.over_limit(results, events, action)
+        if over is not None:
+            action = over
+            break
+        if action.instance_count != count:
+            event = backend.set_instance_count(action.instance_count)
+            if event.to_count != event.from_count:
+                events.append(event)
+            count = action.instance_count
+        results.append(backend.measure(action))
+        action = talk.tell(results[-1])
+    return Campaign(tuple(results), tuple(events), action)
+
+
+def judge(config: CampaignConfig, campaign: Campaign) -> CapacityModel:
+    """The campaign's answer."""
+    return analyse(
+        config.slo,
+        campaign.results,
+        routing=config.routing,
+        launch_events=campaign.events,
+        classes=config.classes,
+        level=config.level,
+        precision=config.precision,
+        seed=config.seed,
+    )
+
+
+def rehearse(
+    config: CampaignConfig,
+    fleet: FleetSpec,
+    n_campaigns: int = 20,
+    seed: int = 1,
+    *,
+    backend: Callable[[int], LoadBackend] | None = None,
+) -> Rehearsal:
+    """Run campaigns against a stated fleet in virtual time.
+
+    Parameters
+    ----------
+    config
+        The campaign; its own seed is replaced by one for each run.
+    fleet
+        The server model.
+    n_campaigns, seed
+        How many, and the seed of the first.
+    backend
+        Makes the backend of a run from its seed; None simulates ``fleet``.
+
+    Raises
+    ------
+    ValueError
+        If ``n_campaigns`` is below 1.
+    """
+    if n_campaigns < 1:
+        raise ValueError(f"n_campaigns must be at least 1: {n_campaigns}")
+    make = backend or (lambda s: VirtualBackend(fleet, seed=s))
+    rows, verdicts = [], []
+    for run in range(n_campaigns):
+        own = config.with_seed(seed + run)
+        campaign = run_campaign(own, make(seed + run))
+        model = judge(own, campaign)
+        met = model.verdict is Verdict.MET
+        first = model.by_count[0].rate_per_s if met else None
+        verdicts.append(model.verdict.value)
+        rows.append(
+            (
+                campaign.load_s / 60.0,
+                campaign.requests,
+                campaign.instance_hours,
+                first.relative_half_width if first else math.nan,
+                first.mid if first else math.nan,
+            )
+        )
+    table = np.array(rows)
+    price = config.limits.price_per_instance_hour_usd
+    answered = np.isfinite(table[:, 4])
+    return Rehearsal(
+        campaigns=n_campaigns,
+        minutes=float(np.median(table[:, 0])),
+        minutes_p90=float(np.quantile(table[:, 0], 0.9)),
+        requests=float(np.median(table[:, 1])),
+        requests_p90=float(np.quantile(table[:, 1], 0.9)),
+        cost_usd=None if price is None else float(np.median(table[:, 2])) * price,
+        cost_usd_p90=None if price is None else float(np.quantile(table[:, 2], 0.9)) * price,
+        precision=_over(table[answered, 3], 0.5),
+        precision_p90=_over(table[answered, 3], 0.9),
+        answered=float(np.mean(answered)),
+        capacity_per_s=_over(table[answered, 4], 0.5),
+        verdicts=tuple((v, verdicts.count(v)) for v in sorted(set(verdicts))),
+    )
+
+
+def _over(values: np.ndarray[tuple[int], np.dtype[np.float64]], q: float) -> float:
+    return float(np.quantile(values, q)) if len(values) else math.inf
