@@ -145,22 +145,15 @@ class Aws:
                 config=self.config,
             )
         )
-        self.cloudwatch = self._guard(
-            self.session.client(
-                "cloudwatch", self.region, endpoint_url=self.endpoint_url, config=self.config
-            )
-        )
-        self.quotas = self._guard(
-            self.session.client(
-                "service-quotas", self.region, endpoint_url=self.endpoint_url, config=self.config
-            )
-        )
 
-    def pricing(self, region: str) -> Any:
-        """A client of the Price List, which answers in a few regions only."""
+    def client(self, service: str, region: str | None = None) -> Any:
+        """A guarded client of a service that few commands need."""
         return self._guard(
             self.session.client(
-                "pricing", region, endpoint_url=self.endpoint_url, config=self.config
+                service,  # type: ignore[call-overload]
+                region or self.region,
+                endpoint_url=self.endpoint_url,
+                config=self.config,
             )
         )
 

@@ -153,7 +153,7 @@ def metric_data(
         "ScanBy": "TimestampAscending",
     }
     points: dict[str, dict[float, float]] = {key: {} for key in queries}
-    paginator = aws.cloudwatch.get_paginator("get_metric_data")
+    paginator = aws.client("cloudwatch").get_paginator("get_metric_data")
     try:
         for page in paginator.paginate(**arguments):
             _take(page["MetricDataResults"], ids, points)

@@ -273,9 +273,10 @@ def quota_finding(aws: Aws, state: EndpointState, estimate: CampaignEstimate) ->
 
 
 def _find_quota(aws: Aws, name: str) -> float | None:
+    client = aws.client("service-quotas")
     applied: list[Any] = []
     try:
-        applied = pages(aws.quotas, "list_service_quotas", "Quotas", ServiceCode="sagemaker")
+        applied = pages(client, "list_service_quotas", "Quotas", ServiceCode="sagemaker")
     except AwsError as error:
         if error.code != "NoSuchResourceException":
             raise
@@ -283,7 +284,7 @@ def _find_quota(aws: Aws, name: str) -> float | None:
         if quotas is None:
             # A quota nobody ever raised may be listed only among AWS's defaults.
             quotas = pages(
-                aws.quotas, "list_aws_default_service_quotas", "Quotas", ServiceCode="sagemaker"
+                client, "list_aws_default_service_quotas", "Quotas", ServiceCode="sagemaker"
             )
         for quota in quotas:
             if quota["QuotaName"] == name:

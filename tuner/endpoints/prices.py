@@ -42,7 +42,7 @@ def read_prices(aws: Aws, instance_types: Sequence[str], region: str) -> tuple[H
 def _price(aws: Aws, instance_type: str, region: str) -> HostingPrice:
     filters = {"instanceName": instance_type, "regionCode": region, "component": "Hosting"}
     products = pages(
-        aws.pricing(PRICING_REGION),
+        aws.client("pricing", PRICING_REGION),
         "get_products",
         "PriceList",
         ServiceCode="AmazonSageMaker",

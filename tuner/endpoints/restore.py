@@ -87,13 +87,14 @@ class Restorer:
             steps.reverse()
         for name, action in steps:
             self._step(name, action)
+        differences: list[Difference] = []
+        self._step("the verification", lambda: differences.extend(self._differences(record)))
         if self._failures:
             raise self._not_restored(record)
-        differences = self._differences(record)
         return RestoreReport(
             complete=not any(d.by_tuner for d in differences),
             actions=tuple(self._actions),
-            differences=differences,
+            differences=tuple(differences),
         )
 
     def _step(self, name: str, action: Callable[[], None]) -> None:

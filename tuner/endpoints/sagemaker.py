@@ -142,7 +142,7 @@ class SageMakerEndpoint:
             endpoint_url=self.aws.endpoint_url,
             taken_at_unix_s=self._pace.clock(),
             instance_count=state.desired_instance_count,
-            scaling=self.scaling(),
+            scaling=self._pace.persist(self.scaling),
         )
 
     def freeze(
@@ -165,7 +165,7 @@ class SageMakerEndpoint:
         if earlier is not None:
             self.refuse_foreign(earlier)
         record = earlier or self.take_record(on_wait)
-        live = self.scaling() if earlier is not None else record.scaling
+        live = self._pace.persist(self.scaling) if earlier else record.scaling
         suspend = live.registered and not live.suspended.all_suspended
         if suspend:
             record = record.with_change(CHANGE_SUSPENDED)
@@ -207,7 +207,7 @@ class SageMakerEndpoint:
         if state.desired_instance_count == count:
             now = self._pace.clock()
             return ScaleEvent(count, count, now, now, (("settled", now),))
-        live = self.scaling()
+        live = self._pace.persist(self.scaling)
         if live.registered and not live.suspended.all_suspended:
             raise TaintedError(
                 "scaling of the endpoint is not suspended, so a count would not stay",
