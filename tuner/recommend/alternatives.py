@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +29,15 @@ REJECTED_POINTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A policy to evaluate, what to call it, and why it is there."""
+    """A policy to evaluate, what to call it, and why it is there.
+
+    ``row`` is its place in the search's grid, -1 for a policy from elsewhere.
+    """
 
     name: str
     choice: Choice
     reason: str
+    row: int = -1
 
 
 def rule_of_thumb(
@@ -84,7 +88,12 @@ def front(found: Found) -> list[Named]:
         keep = np.unique(np.rint(np.linspace(0, index.size - 1, FRONT_POINTS)).astype(np.int64))
         index = index[keep]
     return [
-        Named(f"front_{i + 1}", found.grid.policy(int(k)), "On the front of cost against misses.")
+        Named(
+            f"front_{i + 1}",
+            found.grid.policy(int(k)),
+            "On the front of cost against misses.",
+            int(k),
+        )
         for i, k in enumerate(index)
     ]
 
@@ -98,7 +107,8 @@ def near_misses(found: Found) -> list[tuple[Named, tuple[Failing, ...]]]:
     scores, met, index = found.scores, found.choice.met, found.choice.index
     cost = scores.cost
     picks: list[tuple[int, tuple[Failing, ...]]] = []
-    seen: dict[tuple[Failing, ...], int] = {}
+    seen: Counter[tuple[Failing, ...]] = Counter()
+    like: set[tuple[float, int]] = set()
     if index is None:
         order = np.argsort(scores.violating_share, kind="stable")
     else:
@@ -106,9 +116,11 @@ def near_misses(found: Found) -> list[tuple[Named, tuple[Failing, ...]]]:
         order = order[cost[order] <= cost[index]]
     for i in order.tolist():
         failing = met.failing(i)
-        if i == index or not failing or seen.get(failing, 0) >= 3:
+        knobs = (float(found.grid.target_value[i]), int(found.grid.min_capacity[i]))
+        if not failing or seen[failing] >= 3 or knobs in like:
             continue
-        seen[failing] = seen.get(failing, 0) + 1
+        seen[failing] += 1
+        like.add(knobs)
         picks.append((i, failing))
         if len(picks) == REJECTED_POINTS - 2:
             break
@@ -117,7 +129,7 @@ def near_misses(found: Found) -> list[tuple[Named, tuple[Failing, ...]]]:
         nearest = dearer[np.argsort(cost[dearer], kind="stable")][:2]
         picks += [(int(i), (Failing.COST,)) for i in nearest]
     return [
-        (Named(f"rejected_{k + 1}", found.grid.policy(i), _why(failing)), failing)
+        (Named(f"rejected_{k + 1}", found.grid.policy(i), _why(failing), i), failing)
         for k, (i, failing) in enumerate(picks)
     ]
 
@@ -134,8 +146,3 @@ _REASONS = {
 def _why(failing: tuple[Failing, ...]) -> str:
     text = " and ".join(_REASONS[f] for f in failing)
     return text[0].upper() + text[1:] + "."
-
-
-def needed_maximum(ground: Ground, target_per_min: float) -> int:
-    """Instances that a target asks for at the believable peak."""
-    return math.ceil(ground.believable_peak_per_min / target_per_min)

@@ -142,18 +142,37 @@ class Evaluated:
     high: Scores
 
 
-def evaluate(world: World, choices: Sequence[Choice]) -> Evaluated:
-    """Simulate policies, of any metrics, at both ends and the middle of the capacity interval."""
+def evaluate(
+    world: World, choices: Sequence[Choice], *, both_ends: int, low: Scores | None = None
+) -> Evaluated:
+    """Simulate policies, of any metrics, at the middle and the ends of the capacity interval.
+
+    Parameters
+    ----------
+    both_ends
+        How many of the first choices are simulated at both ends.
+    low
+        Scores of the other choices at the low end, known from the search; their high end is
+        not simulated and stands at the middle.
+    """
+    leading = choices[:both_ends]
+    mid = _by_metric(world, choices, 1.0)
+    ends = [_by_metric(world, leading, f) for f in (world.low_factor, world.high_factor)]
+    if both_ends == len(choices):
+        return Evaluated(tuple(choices), ends[0], mid, ends[1])
+    assert low is not None
+    rest = mid.policies(np.arange(both_ends, len(choices)))
+    return Evaluated(tuple(choices), stacked([ends[0], low]), mid, stacked([ends[1], rest]))
+
+
+def _by_metric(world: World, choices: Sequence[Choice], factor: float) -> Scores:
     metrics = [p.metric if p else ScalingMetric.INVOCATIONS for p, _ in choices]
-    parts: list[tuple[Scores, Scores, Scores]] = []
-    order: list[int] = []
+    parts, order = [], []
     for metric in sorted(set(metrics)):
         members = [i for i, m in enumerate(metrics) if m is metric]
-        parts.append(_three_ends(world, metric, [choices[i] for i in members]))
+        parts.append(score(world, grid_of([choices[i] for i in members]), factor=factor))
         order += members
-    back = np.argsort(np.array(order))
-    low, mid, high = (stacked([p[k] for p in parts]).policies(back) for k in range(3))
-    return Evaluated(tuple(choices), low, mid, high)
+    return stacked(parts).policies(np.argsort(np.array(order)))
 
 
 def stacked(parts: Sequence[Scores]) -> Scores:
@@ -168,37 +187,6 @@ def stacked(parts: Sequence[Scores]) -> Scores:
         np.concatenate([s.unsafe for s in parts]),
         np.concatenate([s.instance_hours for s in parts]),
     )
-
-
-def _three_ends(
-    world: World, metric: ScalingMetric, choices: Sequence[Choice]
-) -> tuple[Scores, Scores, Scores]:
-    """Scores at the low end, the middle and the high end, for policies of one metric.
-
-    One call does all three for invocations: a server c times as fast under traffic r waits
-    exactly as long as one of speed 1 under r / c with the target divided by c. Other metrics
-    do not scale so and take three calls.
-    """
-    factors = (world.low_factor, 1.0, world.high_factor)
-    if metric is not ScalingMetric.INVOCATIONS:
-        grid = grid_of(choices)
-        low, mid, high = (score(world, grid, factor=f) for f in factors)
-        return low, mid, high
-    p, d = len(choices), len(world.days)
-    grid = grid_of([_slower(c, f) for f in factors for c in choices])
-    joint = score(world, grid, days=np.concatenate([world.days / f for f in factors]))
-    parts = []
-    for i, f in enumerate(factors):
-        part = joint.policies(np.arange(i * p, (i + 1) * p)).days(np.arange(i * d, (i + 1) * d))
-        parts.append(replace(part, requests=part.requests * f, violating=part.violating * f))
-    return parts[0], parts[1], parts[2]
-
-
-def _slower(choice: Choice, factor: float) -> Choice:
-    policy, bounds = choice
-    if policy is None:
-        return choice
-    return replace(policy, target_value=policy.target_value / factor), bounds
 
 
 def expected(world: World, at: Evaluated, i: int, scored_on: IntArray) -> Expected:

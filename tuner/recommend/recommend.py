@@ -132,7 +132,13 @@ def _answer(
         *(n for n, _ in rejected),
         *points,
     ]
-    at = evaluate(setup.world, [n.choice for n in named])
+    rows = np.array([n.row for n in named if n.row >= 0])
+    at = evaluate(
+        setup.world,
+        [n.choice for n in named],
+        both_ends=1 + len(others),
+        low=found.scores.policies(rows),
+    )
     candidates = _candidates(setup, found, named, at)
     n_other, n_rejected = len(others), len(rejected)
     beside = candidates[1 : 1 + n_other]
@@ -276,7 +282,7 @@ def _impossible(
         choice = beyond.grid.policy(beyond.choice.index)
         named.append(Named("proposal", choice, "The cheapest policy that would do."))
     basis_found = found or beyond
-    at = evaluate(setup.world, [n.choice for n in named])
+    at = evaluate(setup.world, [n.choice for n in named], both_ends=len(named))
     candidates = _candidates(setup, basis_found, named, at)
     by_name = {c.name: c for c in candidates}
     proposal = by_name.get("proposal")

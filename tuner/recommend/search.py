@@ -32,8 +32,11 @@ Above 1 is possible: short excursions fit the budget of bad minutes."""
 FINE_STEPS = np.array([-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75])
 MINIMA = 8
 PEAK_LEVEL = 0.99
+LEAST_PEAK = 1.5
 SINGLE_DAY_PEAK = 2.0
 PEAK_LIMIT = 4.0
+"""A maximum costs nothing until traffic asks for it: rather too high than a ceiling in the
+way of an unusual day."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,8 +84,8 @@ def believable_peak(daily_peaks: FloatArray) -> float:
     """Largest peak per minute to be prepared for on a coming day.
 
     The 99 % prediction bound for one more day under log-normal daily peaks (Student's t with
-    d - 1 degrees of freedom), at least the recorded peak and at most `PEAK_LIMIT` times it;
-    `SINGLE_DAY_PEAK` times the recorded one when there is a single day.
+    d - 1 degrees of freedom), at least `LEAST_PEAK` and at most `PEAK_LIMIT` times the
+    recorded peak; `SINGLE_DAY_PEAK` times the recorded one when there is a single day.
 
     Parameters
     ----------
@@ -96,7 +99,7 @@ def believable_peak(daily_peaks: FloatArray) -> float:
     logs = np.log(np.maximum(daily_peaks, 1e-9))
     spread = float(logs.std(ddof=1)) * math.sqrt(1.0 + 1.0 / d)
     bound = math.exp(float(logs.mean()) + float(stats.t.ppf(PEAK_LEVEL, d - 1)) * spread)
-    return min(max(bound, recorded), recorded * PEAK_LIMIT)
+    return min(max(bound, recorded * LEAST_PEAK), recorded * PEAK_LIMIT)
 
 
 def resilient_fleet(peak_per_s: float, rates: FloatArray, constraints: Constraints) -> int:

@@ -13,7 +13,7 @@ from tuner.recommend.setup import Setup
 from tuner.recommend.types import Statement
 
 LAG_FACTORS = (0.5, 2.0)
-GROWTHS = (1.1, 1.25, 1.5, 2.0)
+GROWTHS = (1.1, 1.25, 1.5)
 BUDGET_FACTORS = (0.5, 2.0)
 
 
@@ -25,8 +25,8 @@ def sensitivities(setup: Setup, found: Found, at: Evaluated, chosen: Choice) -> 
     """
     return [
         *_capacity(at),
-        *_launch(setup, chosen),
-        *_growth(setup, chosen),
+        *_launch(setup, chosen, float(at.mid.cost[0])),
+        *_growth(setup, chosen, float(at.mid.cost[0])),
         *_budget(setup, found),
     ]
 
@@ -52,9 +52,8 @@ def _capacity(at: Evaluated) -> list[Statement]:
     ]
 
 
-def _launch(setup: Setup, chosen: Choice) -> list[Statement]:
+def _launch(setup: Setup, chosen: Choice, base: float) -> list[Statement]:
     world, grid = setup.world, grid_of([chosen])
-    base = float(score(world, grid).cost[0])
     return [
         _line(
             f"launch_lag_x{f:g}",
@@ -66,17 +65,15 @@ def _launch(setup: Setup, chosen: Choice) -> list[Statement]:
     ]
 
 
-def _growth(setup: Setup, chosen: Choice) -> list[Statement]:
+def _growth(setup: Setup, chosen: Choice, base: float) -> list[Statement]:
     """All growth factors in one call: each is a set of days."""
     world, grid = setup.world, grid_of([chosen])
     d = len(world.days)
-    factors = (1.0, *GROWTHS)
-    joint = score(world, grid, days=np.concatenate([world.days * g for g in factors]))
-    parts = [joint.days(np.arange(i * d, (i + 1) * d)) for i in range(len(factors))]
-    base = float(parts[0].cost[0])
+    joint = score(world, grid, days=np.concatenate([world.days * g for g in GROWTHS]))
+    parts = [joint.days(np.arange(i * d, (i + 1) * d)) for i in range(len(GROWTHS))]
     return [
         _line(f"growth_x{g:g}", f"Traffic times {g:g}", part, base)
-        for g, part in zip(GROWTHS, parts[1:], strict=True)
+        for g, part in zip(GROWTHS, parts, strict=True)
     ]
 
 
