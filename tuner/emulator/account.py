@@ -171,13 +171,9 @@ class Account:
         )
         name = production["VariantName"]
         backend = self._make_backend(fleet, f"{endpoint}/{name}", self._rng.spawn(1)[0])
-        metrics = VariantMetrics(self.control_now_s)
+        metrics = VariantMetrics()
         weight = float(production.get("InitialVariantWeight", 1.0))
         return Variant(name, production, found, backend, metrics, weight, count)
-
-    def control_now_s(self) -> float:
-        """The control clock."""
-        return self.clock.control_s(self.clock.now_unix_s())
 
     # -- finding --------------------------------------------------------------------------
 
@@ -243,7 +239,7 @@ class Account:
                 if FaultKind.NO_CAPACITY in fault
                 else "The variant update did not pass the ping health check and was rolled back."
             )
-            wait_s = self.clock.unix_s(lag)
+            wait_s = self.clock.wall_duration_s(lag)
             endpoint.rollback = Rollback(now + wait_s, before, reason)
             return
         for name, count in counts.items():
@@ -279,7 +275,7 @@ class Account:
             endpoint.status = "InService"
             return
         endpoint.status = "RollingBack"
-        wait_s = self.clock.unix_s(1.0)
+        wait_s = self.clock.wall_duration_s(1.0)
         endpoint.rollback = Rollback(now + wait_s, rollback.counts, rollback.reason)
 
     def _switch(self, endpoint: Endpoint, now: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tuner.units import s_to_us
@@ -95,20 +94,14 @@ METRICS: dict[str, MetricKind] = {
 
 
 class VariantMetrics:
-    """Recorder and store of one variant's metrics.
+    """Recorder and store of one variant's metrics, by period of control time."""
 
-    Parameters
-    ----------
-    control_s
-        Reads the control clock, from which period indices follow.
-    """
-
-    def __init__(self, control_s: Callable[[], float]) -> None:
-        self._control_s = control_s
+    def __init__(self) -> None:
         self._series: dict[str, dict[int, Statistics]] = {name: {} for name in METRICS}
         self._minute = -1
         self._now: dict[str, Statistics] = {}
         self._busy: dict[int, float] = {}
+        self._capacity: dict[int, Statistics] = {}
 
     def roll(self, control_s: float) -> None:
         """Make the minute of ``control_s`` current; a minute without requests counts zero."""
@@ -150,15 +143,25 @@ class VariantMetrics:
             overlap = min(end_control_s, (minute + 1) * 60.0) - max(start_control_s, minute * 60.0)
             self._busy[minute] = self._busy.get(minute, 0.0) + overlap * share
 
-    def close_minute(self, minute: int, worker_capacity: float, vcpus: int) -> None:
-        """Turn a past minute's busy time into ``CPUUtilization``.
+    def sample(self, control_s: float, outstanding: list[int]) -> None:
+        """Look at the instances in service: how many there are, how busy each is."""
+        self.roll(control_s)
+        self._capacity.setdefault(self._minute, Statistics()).add(float(len(outstanding)))
+        for count in outstanding:
+            self.put("ConcurrentRequestsPerModel", int(control_s // 10), float(count))
 
-        ``worker_capacity`` is the number of workers in service over the minute.
-        """
+    def capacity(self, minute: int) -> float:
+        """Mean number of instances in service over a minute; 0 when nobody looked."""
+        seen = self._capacity.get(minute)
+        return seen.total / seen.count if seen is not None else 0.0
+
+    def close_minute(self, minute: int, workers: int, vcpus: int) -> None:
+        """Turn a past minute's busy time into ``CPUUtilization``."""
         busy = self._busy.pop(minute, 0.0)
-        if worker_capacity > 0:
-            share = min(busy / (60.0 * worker_capacity), 1.0)
-            self.put("CPUUtilization", minute, 100.0 * vcpus * share)
+        available = 60.0 * workers * self.capacity(minute)
+        if available > 0.0:
+            self.put("CPUUtilization", minute, 100.0 * vcpus * min(busy / available, 1.0))
+        self._capacity.pop(minute - KEEP_PERIODS, None)
 
     def put(self, name: str, index: int, value: float) -> None:
         """One value of a metric in period ``index``."""

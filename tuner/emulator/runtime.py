@@ -74,8 +74,7 @@ class Runtime:
         self._uniform = endless_uniform(rng)
         self._fail = fail
         self._request_id = request_id
-        self._speed = account.clock.speed
-        self._offset = time.time() - time.monotonic()
+        self._control_at = account.clock.control_at
         response = account.spec.response
         self._body = response.body.encode()
         self._heads: dict[str, bytes] = {}
@@ -113,8 +112,7 @@ class Runtime:
                 raise AwsError("ThrottlingException", None)
             if mishap is not None and mishap.kind is FaultKind.SLOW:
                 slowdown = mishap.factor
-        now = (time.monotonic() + self._offset) * self._speed
-        variant.metrics.arrival(now, variant.backend.in_service)
+        variant.metrics.arrival(self._control_at(time.monotonic()), variant.backend.in_service)
         if mishap is not None and mishap.kind is FaultKind.RESET:
             request.reset()
             return
@@ -227,18 +225,16 @@ class Runtime:
         )
 
     def _record(self, call: Invocation, end: Completion, status: int) -> None:
-        offset, speed = self._offset, self._speed
+        control_at = self._control_at
         metrics = call.variant.metrics
         metrics.answer(
-            (end.done_s + offset) * speed,
+            control_at(end.done_s),
             504 if status == 0 else status,
             end.served_s - end.arrived_s,
             end.done_s - end.served_s,
         )
         if end.served_s > end.started_s:
-            metrics.busy(
-                (end.started_s + offset) * speed, (end.served_s + offset) * speed, end.worker_share
-            )
+            metrics.busy(control_at(end.started_s), control_at(end.served_s), end.worker_share)
 
     def _drip(self, request: Request, call: Invocation) -> None:
         """Send the answer a byte at a time over the fault's duration."""

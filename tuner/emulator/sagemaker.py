@@ -312,7 +312,7 @@ class SageMaker:
         now = self._account.clock.now_unix_s()
         endpoint.status = "Deleting"
         endpoint.modified_unix_s = now
-        endpoint.delete_at_unix_s = now + self._account.clock.unix_s(1.0)
+        endpoint.delete_at_unix_s = now + self._account.clock.wall_duration_s(1.0)
 
     # -- tags -----------------------------------------------------------------------------
 

@@ -14,14 +14,20 @@ import numpy as np
 from tuner.emulator.account import Account
 from tuner.emulator.admin import Admin
 from tuner.emulator.app import App
+from tuner.emulator.cloudwatch import CloudWatch
 from tuner.emulator.faults import FaultPlan
 from tuner.emulator.http import HttpServer
+from tuner.emulator.query import QueryProtocol
+from tuner.emulator.quotas import ServiceQuotas
 from tuner.emulator.runtime import Runtime
 from tuner.emulator.sagemaker import SageMaker
+from tuner.emulator.scaling import ApplicationAutoScaling
 from tuner.emulator.spec import EmulatorSpec
 from tuner.emulator.timing import ControlClock
 from tuner.errors import InputError
 
+SAMPLE_CONTROL_S = 1.0
+"""Control time between two looks at the concurrency of instances."""
 TICK_S = 0.05
 """Longest time between two looks of the control loop."""
 
@@ -45,8 +51,16 @@ class Emulator:
         self.spec = spec
         self.account = Account(spec, ControlClock(spec.minute_seconds))
         self.faults = FaultPlan(self.account, spec.faults, np.random.default_rng(seeds[0]))
-        sagemaker = SageMaker(self.account)
-        self.app = App({"SageMaker": sagemaker.operations}, _no_query)
+        self.scaling = ApplicationAutoScaling(self.account, spec.publish_delay_s)
+        self.cloudwatch = CloudWatch(self.account, self.scaling, spec.publish_delay_s)
+        self.scaling.delete_alarms = self.cloudwatch.forget_policy
+        services = {
+            "SageMaker": SageMaker(self.account).operations,
+            "AnyScaleFrontendService": self.scaling.operations,
+            "GraniteServiceVersion20100801": self.cloudwatch.operations,
+            "ServiceQuotasV20190624": ServiceQuotas(self.account).operations,
+        }
+        self.app = App(services, QueryProtocol(self.cloudwatch.operations))
         runtime = Runtime(
             self.account,
             self.faults,
@@ -57,6 +71,8 @@ class Emulator:
         self.app.runtime = runtime.handle
         self.app.admin = Admin(self.account, self.faults).handle
         self._http = HttpServer(self.app.handle, self.app.bad_request, spec.max_payload_bytes)
+        self._minute = -1
+        self._sampled_s = 0.0
         self._loop_task: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> Ready:
@@ -90,10 +106,28 @@ class Emulator:
     async def _control(self) -> None:
         """Statuses, faults and scaling move on even when nobody asks."""
         while True:
-            self.account.refresh()
-            self.faults.tick()
+            self.tick()
             wait_s = min(TICK_S, self.faults.next_change_s() - self.faults.elapsed_s)
             await asyncio.sleep(max(wait_s, 0.001))
+
+    def tick(self) -> None:
+        """One look at everything that moves with time."""
+        self.account.refresh()
+        self.faults.tick()
+        now_s = self.account.clock.now_control_s()
+        minute = int(now_s // 60)
+        for endpoint in self.account.endpoints.values():
+            for variant in endpoint.variants.values():
+                if now_s - self._sampled_s >= SAMPLE_CONTROL_S:
+                    variant.metrics.sample(now_s, variant.backend.outstanding())
+                if minute != self._minute and self._minute >= 0:
+                    instance = variant.spec.fleet.instance
+                    variant.metrics.close_minute(self._minute, instance.workers, instance.vcpus)
+        if now_s - self._sampled_s >= SAMPLE_CONTROL_S:
+            self._sampled_s = now_s
+        self._minute = minute
+        self.scaling.tick(now_s)
+        self.cloudwatch.tick(now_s)
 
     async def stop(self) -> None:
         """Stop serving and let everything go."""
@@ -158,7 +192,3 @@ async def _serve(
         if stop_fd is not None:
             loop.remove_reader(stop_fd)
         await emulator.stop()
-
-
-def _no_query(form: dict[str, str], request_id: str) -> bytes:
-    raise InputError("unreachable")

@@ -104,6 +104,8 @@ class VariantSpec:
 class EmulatorSpec:
     """A whole emulated account with one endpoint InService.
 
+    ``publish_delay_s`` is how long after its end a metric period can be seen (control time).
+
     Endpoints created later behave like the first variant whose instance type they name, else
     like the first of all.
     """
@@ -119,6 +121,7 @@ class EmulatorSpec:
     seed: int = 1
     minute_seconds: float = 60.0
     instance_quota: int = 1000
+    publish_delay_s: float = 60.0
     max_payload_bytes: int = DEFAULT_PAYLOAD_LIMIT
     local_command: tuple[str, ...] = ()
 

@@ -10,37 +10,46 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 CONTROL_MINUTE_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
 class ControlClock:
     """Minutes of metrics, alarms, cooldowns and launches, which may run faster than real ones.
 
-    Control time is Unix time multiplied by ``speed``, so every control minute is one
-    ``minute_seconds`` of wall time and what clients see stays on the wall clock.
+    Control time starts as the Unix time of construction and runs ``speed`` times as fast; at
+    speed 1 the two are the same. What clients see and say stays on the wall clock.
     """
 
-    minute_seconds: float = 60.0
-
-    @property
-    def speed(self) -> float:
-        """Control seconds per second."""
-        return CONTROL_MINUTE_S / self.minute_seconds
+    def __init__(self, minute_seconds: float = CONTROL_MINUTE_S) -> None:
+        self.minute_seconds = minute_seconds
+        self.speed = CONTROL_MINUTE_S / minute_seconds
+        self._origin_s = time.time()
+        self._offset_s = self._origin_s - time.monotonic()
 
     def now_unix_s(self) -> float:
-        """The wall clock."""
-        return time.time()
+        """The wall clock, free of steps."""
+        return time.monotonic() + self._offset_s
+
+    def now_control_s(self) -> float:
+        """The control clock."""
+        return self.control_at(time.monotonic())
+
+    def control_at(self, monotonic_s: float) -> float:
+        """Monotonic clock to control time."""
+        return self.control_s(monotonic_s + self._offset_s)
 
     def control_s(self, unix_s: float) -> float:
         """Wall clock to control time."""
-        return unix_s * self.speed
+        return self._origin_s + (unix_s - self._origin_s) * self.speed
 
     def unix_s(self, control_s: float) -> float:
         """Control time to wall clock."""
-        return control_s / self.speed
+        return self._origin_s + (control_s - self._origin_s) / self.speed
+
+    def wall_duration_s(self, control_duration_s: float) -> float:
+        """How long a stretch of control time lasts on the wall clock."""
+        return control_duration_s / self.speed
 
 
 class _TimerFd:

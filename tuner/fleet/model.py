@@ -76,7 +76,7 @@ class Instance:
         self.outstanding = 0
         self.slot = -1
         self.accepted = 0
-        self.jobs: set[Job] = set()
+        self.jobs: dict[Job, None] = {}
 
 
 class Fleet:
@@ -145,7 +145,7 @@ class Fleet:
             self._router.release(instance)
             self._out.append(Completion(tag, now, now, now, now, Fate.QUEUE_FULL, instance.id))
             return
-        instance.jobs.add(job)
+        instance.jobs[job] = None
         if self.spec.timeout_s != math.inf:
             self._deadlines.append(job)
 
@@ -264,7 +264,7 @@ class Fleet:
         instance: Instance = job.instance
         if instance.phase is Phase.GONE:
             return
-        instance.jobs.discard(job)
+        instance.jobs.pop(job, None)
         self._router.release(instance)
         if instance.phase is Phase.DRAINING and not instance.jobs:
             self._gone(time_s, instance)
@@ -349,7 +349,7 @@ class Fleet:
         elif phase is Phase.DRAINING:
             self.draining -= 1
         del self._instances[instance.id]
-        for job in sorted(instance.jobs, key=lambda j: j.arrived_s):
+        for job in instance.jobs:
             if not job.done:
                 self._fail(now, job, Fate.INSTANCE_LOST)
         instance.jobs.clear()

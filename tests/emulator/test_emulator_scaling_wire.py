@@ -1,0 +1,325 @@
+"""Application Auto Scaling and CloudWatch over the wire, with stock boto3."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+
+import pytest
+from botocore.exceptions import ClientError
+from emulator_harness import Start, ThreadedEmulator, wait_for
+
+FAST = """
+minute_seconds = 0.5
+publish_delay_s = 0.0
+[endpoint]
+name = "fast"
+launch_lag_s = 30.0
+drain_s = 0.1
+[instance]
+workers = 8
+service = { mean_ms = 0.0 }
+"""
+
+
+def resource(emulator: ThreadedEmulator) -> dict[str, str]:
+    return {
+        "ServiceNamespace": "sagemaker",
+        "ResourceId": f"endpoint/{emulator.endpoint}/variant/AllTraffic",
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+    }
+
+
+def tracking(target: float, **more: object) -> dict[str, object]:
+    return {
+        "TargetValue": target,
+        "PredefinedMetricSpecification": {
+            "PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"
+        },
+        **more,
+    }
+
+
+def current(emulator: ThreadedEmulator) -> tuple[str, int, int]:
+    found = emulator.client("sagemaker").describe_endpoint(EndpointName=emulator.endpoint)
+    variant = found["ProductionVariants"][0]
+    return found["EndpointStatus"], variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]
+
+
+class Load:
+    """Invokes at a steady rate from a thread."""
+
+    def __init__(self, emulator: ThreadedEmulator, rate_per_s: float) -> None:
+        self._client = emulator.client("sagemaker-runtime")
+        self._name = emulator.endpoint
+        self._gap_s = 1.0 / rate_per_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stop.is_set():
+            self._client.invoke_endpoint(EndpointName=self._name, Body=b"{}")["Body"].read()
+            due += self._gap_s
+            self._stop.wait(max(due - time.monotonic(), 0.0))
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_target_tracking_scales_out_and_in(start: Start) -> None:
+    emulator = start(FAST)
+    scaling = emulator.client("application-autoscaling")
+    scaling.register_scalable_target(**resource(emulator), MinCapacity=1, MaxCapacity=4)
+    # 60 requests a second are 30 in a control minute of half a second: 3 instances at 10 each.
+    put = scaling.put_scaling_policy(
+        **resource(emulator),
+        PolicyName="keep",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingScalingPolicyConfiguration=tracking(
+            10.0, ScaleOutCooldown=60, ScaleInCooldown=60
+        ),
+    )
+    assert len(put["Alarms"]) == 2
+    with Load(emulator, 60.0):
+        status, count, desired = wait_for(
+            lambda: (seen := current(emulator))[2] > 1 and seen, timeout_s=8
+        )
+        assert (status, count) == ("Updating", 1)
+        assert desired in (3, 4)
+        wait_for(lambda: current(emulator)[0] == "InService")
+        assert current(emulator)[1] in (3, 4)
+    alarms = emulator.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    assert {a["AlarmName"] for a in alarms} == {a["AlarmName"] for a in put["Alarms"]}
+    assert {a["Threshold"] for a in alarms} == {10.0, 9.0}
+    activities = wait_for(
+        lambda: [
+            a
+            for a in scaling.describe_scaling_activities(**resource(emulator))["ScalingActivities"]
+            if a["StatusCode"] == "Successful"
+        ]
+    )
+    first = activities[-1]
+    assert first["Description"].startswith("Setting desired instance count to")
+    assert first["EndTime"] > first["StartTime"]
+    age_s = abs((dt.datetime.now(dt.UTC) - first["StartTime"]).total_seconds())
+    assert age_s < 60
+    # Without traffic the variant publishes zeros, and 15 quiet minutes scale it in.
+    wait_for(lambda: current(emulator) == ("InService", 1, 1), timeout_s=25)
+
+
+def test_suspended_target_does_not_move(start: Start) -> None:
+    emulator = start(FAST)
+    scaling = emulator.client("application-autoscaling")
+    scaling.register_scalable_target(
+        **resource(emulator),
+        MinCapacity=1,
+        MaxCapacity=4,
+        SuspendedState={
+            "DynamicScalingInSuspended": True,
+            "DynamicScalingOutSuspended": True,
+            "ScheduledScalingSuspended": True,
+        },
+    )
+    scaling.put_scaling_policy(
+        **resource(emulator),
+        PolicyName="keep",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingScalingPolicyConfiguration=tracking(5.0),
+    )
+    cloudwatch = emulator.client("cloudwatch")
+    with Load(emulator, 60.0):
+        wait_for(
+            lambda: any(
+                a["StateValue"] == "ALARM" for a in cloudwatch.describe_alarms()["MetricAlarms"]
+            )
+        )
+        time.sleep(1.0)
+    assert current(emulator) == ("InService", 1, 1)
+    (target,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    assert all(target["SuspendedState"].values())
+    # Registering again without bounds keeps bounds and lifts what it names.
+    scaling.register_scalable_target(
+        **resource(emulator), SuspendedState={"DynamicScalingInSuspended": False}
+    )
+    (target,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 4)
+    assert target["SuspendedState"] == {
+        "DynamicScalingInSuspended": False,
+        "DynamicScalingOutSuspended": True,
+        "ScheduledScalingSuspended": True,
+    }
+
+
+def test_bounds_move_the_count(start: Start) -> None:
+    emulator = start(FAST)
+    scaling = emulator.client("application-autoscaling")
+    scaling.register_scalable_target(**resource(emulator), MinCapacity=2, MaxCapacity=4)
+    assert current(emulator) == ("Updating", 1, 2)
+    wait_for(lambda: current(emulator) == ("InService", 2, 2))
+
+
+def test_a_user_alarm_fires_a_step_policy(start: Start) -> None:
+    emulator = start(FAST)
+    scaling = emulator.client("application-autoscaling")
+    cloudwatch = emulator.client("cloudwatch")
+    scaling.register_scalable_target(**resource(emulator), MinCapacity=1, MaxCapacity=5)
+    arn = scaling.put_scaling_policy(
+        **resource(emulator),
+        PolicyName="step",
+        PolicyType="StepScaling",
+        StepScalingPolicyConfiguration={
+            "AdjustmentType": "ChangeInCapacity",
+            "Cooldown": 600,
+            "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 2}],
+        },
+    )["PolicyARN"]
+    cloudwatch.put_metric_alarm(
+        AlarmName="busy",
+        Namespace="AWS/SageMaker",
+        MetricName="Invocations",
+        Dimensions=[
+            {"Name": "EndpointName", "Value": emulator.endpoint},
+            {"Name": "VariantName", "Value": "AllTraffic"},
+        ],
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=3.0,
+        ComparisonOperator="GreaterThanThreshold",
+        AlarmActions=[arn],
+    )
+    with Load(emulator, 40.0):
+        wait_for(lambda: current(emulator)[2] == 3)
+    (alarm,) = cloudwatch.describe_alarms(AlarmNames=["busy"])["MetricAlarms"]
+    assert alarm["AlarmActions"] == [arn]
+    cloudwatch.delete_alarms(AlarmNames=["busy"])
+    assert not cloudwatch.describe_alarms(AlarmNames=["busy"])["MetricAlarms"]
+
+
+def test_scheduled_action_changes_the_bounds(start: Start) -> None:
+    emulator = start(FAST)
+    scaling = emulator.client("application-autoscaling")
+    scaling.register_scalable_target(**resource(emulator), MinCapacity=1, MaxCapacity=4)
+    scaling.put_scheduled_action(
+        **resource(emulator),
+        ScheduledActionName="up",
+        Schedule="rate(1 minute)",
+        ScalableTargetAction={"MinCapacity": 3, "MaxCapacity": 4},
+    )
+    (action,) = scaling.describe_scheduled_actions(ServiceNamespace="sagemaker")["ScheduledActions"]
+    assert action["Schedule"] == "rate(1 minute)"
+    wait_for(lambda: current(emulator)[2] == 3)
+    scaling.delete_scheduled_action(**resource(emulator), ScheduledActionName="up")
+
+
+def test_metrics_have_aws_units_and_dimensions(start: Start) -> None:
+    emulator = start(FAST.replace("mean_ms = 0.0", "mean_ms = 10.0"))
+    runtime = emulator.client("sagemaker-runtime")
+    for _ in range(20):
+        runtime.invoke_endpoint(EndpointName=emulator.endpoint, Body=b"{}")
+    time.sleep(1.2)
+    cloudwatch = emulator.client("cloudwatch")
+    now = dt.datetime.now(dt.UTC)
+    dimensions = [
+        {"Name": "EndpointName", "Value": emulator.endpoint},
+        {"Name": "VariantName", "Value": "AllTraffic"},
+    ]
+
+    def statistics(name: str, namespace: str = "AWS/SageMaker", **kw: object) -> list[dict]:
+        return cloudwatch.get_metric_statistics(
+            Namespace=namespace,
+            MetricName=name,
+            Dimensions=kw.pop("dimensions", dimensions),
+            StartTime=now - dt.timedelta(hours=1),
+            EndTime=now,
+            Period=60,
+            **kw,
+        )["Datapoints"]
+
+    invocations = statistics("Invocations", Statistics=["Sum"])
+    assert sum(p["Sum"] for p in invocations) == 20
+    assert all(now - dt.timedelta(hours=1) <= p["Timestamp"] <= now for p in invocations)
+    per_instance = statistics("InvocationsPerInstance", Statistics=["Sum"])
+    assert sum(p["Sum"] for p in per_instance) == 20
+    latency = statistics(
+        "ModelLatency", Statistics=["Minimum", "SampleCount"], ExtendedStatistics=["p50"]
+    )
+    assert sum(p["SampleCount"] for p in latency) == 20
+    assert {p["Unit"] for p in latency} == {"Microseconds"}
+    assert all(p["Minimum"] == pytest.approx(10_000, rel=1e-6) for p in latency)
+    assert all(p["ExtendedStatistics"]["p50"] == pytest.approx(10_000, rel=0.01) for p in latency)
+    cpu = statistics("CPUUtilization", "/aws/sagemaker/Endpoints", Statistics=["Maximum"])
+    # 20 requests of 10 ms on 8 workers and 4 vCPU: at most 4 x 100 % x 0.2 s / (8 x 0.5 s).
+    assert 0.0 < max(p["Maximum"] for p in cpu) <= 20.5
+    assert not statistics("Invocations", Statistics=["Sum"], dimensions=dimensions[:1])
+    data = cloudwatch.get_metric_data(
+        MetricDataQueries=[
+            {
+                "Id": "m",
+                "MetricStat": {
+                    "Metric": {
+                        "Namespace": "AWS/SageMaker",
+                        "MetricName": "Invocations",
+                        "Dimensions": dimensions,
+                    },
+                    "Period": 60,
+                    "Stat": "Sum",
+                },
+            }
+        ],
+        StartTime=now - dt.timedelta(hours=1),
+        EndTime=now,
+    )["MetricDataResults"][0]
+    assert sum(data["Values"]) == 20
+    assert data["Timestamps"] == sorted(data["Timestamps"], reverse=True)
+    names = {m["MetricName"] for m in cloudwatch.list_metrics()["Metrics"]}
+    assert {"Invocations", "ModelLatency", "CPUUtilization"} <= names
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "code"),
+    [
+        ("deregister_scalable_target", {}, "ObjectNotFoundException"),
+        ("register_scalable_target", {"MinCapacity": 1}, "ValidationException"),
+        ("register_scalable_target", {"MinCapacity": 0, "MaxCapacity": 3}, "ValidationException"),
+        ("register_scalable_target", {"MinCapacity": 5, "MaxCapacity": 3}, "ValidationException"),
+    ],
+)
+def test_scaling_errors(
+    null_emulator: ThreadedEmulator, call: str, arguments: dict[str, object], code: str
+) -> None:
+    client = null_emulator.client("application-autoscaling")
+    with pytest.raises(ClientError) as caught:
+        getattr(client, call)(**resource(null_emulator), **arguments)
+    assert caught.value.response["Error"]["Code"] == code
+
+
+def test_quota_stops_a_scale_out(start: Start) -> None:
+    emulator = start("instance_quota = 2\n" + FAST)
+    scaling = emulator.client("application-autoscaling")
+    scaling.register_scalable_target(**resource(emulator), MinCapacity=1, MaxCapacity=10)
+    scaling.put_scaling_policy(
+        **resource(emulator),
+        PolicyName="keep",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingScalingPolicyConfiguration=tracking(5.0),
+    )
+    with Load(emulator, 60.0):
+        (failed, *_) = wait_for(
+            lambda: [
+                a
+                for a in scaling.describe_scaling_activities(**resource(emulator))[
+                    "ScalingActivities"
+                ]
+                if a["StatusCode"] == "Failed"
+            ]
+        )
+    assert "ResourceLimitExceeded" in failed["StatusMessage"]
+    assert current(emulator)[2] == 1
