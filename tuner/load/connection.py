@@ -53,8 +53,8 @@ class Connection:
     """State of one socket and of the request on it, if any."""
 
     __slots__ = (
-        "_incoming", "_outgoing", "_owner", "_parser", "_reader", "_reusable", "_sock", "_tls", "_unsent",
-        "_until_close", "_writer", "body", "body_bytes", "busy", "closed", "complete",
+        "_incoming", "_outgoing", "_owner", "_parser", "_reader", "_reusable", "_sock", "_tls",
+        "_unsent", "_until_close", "_writer", "body", "body_bytes", "busy", "closed", "complete",
         "deadline_s", "first_s", "headers", "payload", "ready", "recording", "scheduled_s",
         "sent_s", "served", "status", "stream", "touched",
     )  # fmt: skip

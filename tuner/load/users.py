@@ -45,7 +45,12 @@ class ArrivalUser(User):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.driver: Driver | None = None
-        self._sources = 1
+        self._sources = 0
+        self._rng = np.random.default_rng(np.random.SeedSequence([self.seed, os.getpid()]))
+        if not self.managed:
+            environment.events.spawning_complete.add_listener(  # type: ignore[no-untyped-call]
+                self._on_spawned
+            )
 
     def target(self) -> InvokeTarget:
         """Where requests go."""
@@ -79,13 +84,14 @@ class ArrivalUser(User):
                 self.environment.runner.quit()
             return
         self.running.append(self)
-        if not self.managed:
-            self._rng = np.random.default_rng(np.random.SeedSequence([self.seed, os.getpid()]))
-            self.environment.events.spawning_complete.add_listener(self._on_spawned)
+        if self._sources:
+            self.set_rate(self.rate_per_s)
 
     def _on_spawned(self, user_count: int) -> None:
+        # Locust tells the number of users over all workers, sometimes before on_start ran.
         self._sources = max(1, user_count)
-        self.set_rate(self.rate_per_s)
+        if self.driver is not None:
+            self.set_rate(self.rate_per_s)
 
     def set_rate(self, total_rate_per_s: float) -> None:
         """Offer a new total rate from now on."""
@@ -122,6 +128,8 @@ class ArrivalUser(User):
             self.driver.stop()
             self.driver.close()
             self.driver = None
+        if not self.managed:
+            self.environment.events.spawning_complete.remove_listener(self._on_spawned)
 
 
 class ManagedUser(ArrivalUser):

@@ -1,0 +1,60 @@
+"""A generator worker on another machine: ``tuner worker --master HOST:PORT``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from tuner.errors import EndpointError
+from tuner.load.probe import measure_floor
+
+RETRY_S = 2.0
+QUICK_END_S = 1.0
+
+
+def run_worker(master_host: str, master_port: int, *, once: bool = False) -> None:
+    """Serve a master until interrupted; after the master ends, wait for the next one.
+
+    Returns only with ``once``, when the master has ended the session.
+
+    Raises
+    ------
+    EndpointError
+        With ``once``, if no master listens.
+    KeyboardInterrupt
+        When the user stops the worker; nothing is left running.
+    """
+    while True:
+        try:
+            measure_floor(master_host, master_port, 1)
+        except EndpointError:
+            if once:
+                raise
+            time.sleep(RETRY_S)
+            continue
+        begun = time.monotonic()
+        _serve_once(master_host, master_port)
+        if once:
+            return
+        if time.monotonic() - begun < QUICK_END_S:
+            time.sleep(RETRY_S)
+
+
+def _serve_once(host: str, port: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tuner.load.agent", "worker", host, str(port)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    try:
+        process.wait()
+    finally:
+        # The worker ends when its standard input does.
+        process.stdin.close()
+        try:
+            process.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
