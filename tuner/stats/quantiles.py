@@ -82,14 +82,14 @@ def independent_ranks(n: int, quantile: float, level: float = 0.95) -> tuple[int
     ----------
     David, H. A. and Nagaraja, H. N., Order Statistics, 3rd ed., 2003, section 7.1.
     """
-    from scipy.special import bdtr
+    from scipy.special import betaincc
 
     tail = (1.0 - level) / 2.0
     sd = math.sqrt(n * quantile * (1.0 - quantile))
     reach = 12.0 * sd + 12.0
     lo = max(0, math.floor(n * quantile - reach))
-    hi = min(n, math.ceil(n * quantile + reach))
-    below = bdtr(np.arange(lo, hi + 1, dtype=np.float64), float(n), quantile)
+    k = np.arange(lo, min(n - 1, math.ceil(n * quantile + reach)) + 1, dtype=np.float64)
+    below = betaincc(k + 1.0, n - k, quantile)
     low = lo + int(np.searchsorted(below, tail))
     high = lo + int(np.searchsorted(below, 1.0 - tail)) + 1
     return low, min(high, n + 1)
