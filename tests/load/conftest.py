@@ -1,0 +1,83 @@
+"""The engine on gevent's loop inside the test process, which is never patched."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gevent
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tuner.load.drive import Driver
+from tuner.load.rows import ROW_DTYPE, Rows
+from tuner.load.target import InvokeTarget
+from tuner.stats.requests import Outcome
+from tuner.workload.payloads import PayloadSet
+
+
+@dataclass
+class Heard:
+    """What came out of a driver."""
+
+    driver: Driver
+    batches: list[Rows] = field(default_factory=list)
+    answers: list[tuple[int, dict[bytes, bytes], bytes]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> Rows:
+        return np.concatenate([np.empty(0, ROW_DTYPE), *self.batches])
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        rows = self.rows
+        return [Outcome(o) for o in rows["outcome"][np.argsort(rows["scheduled_s"])]]
+
+    @property
+    def took_s(self) -> Any:
+        rows = self.rows
+        return (rows["done_s"] - rows["scheduled_s"])[np.argsort(rows["scheduled_s"])]
+
+    @property
+    def texts(self) -> str:
+        return " | ".join(text for text, _ in self.driver.engine.errors.items())
+
+    def send(self, offsets_s: list[float], *, wait_s: float = 5.0) -> None:
+        """Offer arrivals at these offsets from now and wait until each has a row."""
+        want = len(self.rows) + len(offsets_s)
+        rng = np.random.default_rng(0)
+        chunks = iter([np.asarray(offsets_s)])
+        self.driver.start(chunks, origin_s=time.monotonic(), rng=rng)
+        limit = time.monotonic() + wait_s
+        while True:
+            self.driver.flush()
+            if len(self.rows) >= want:
+                return
+            assert time.monotonic() < limit, f"only {len(self.rows)} of {want} rows"
+            gevent.sleep(0.005)
+
+
+@pytest.fixture
+def heard() -> Iterator[Any]:
+    """Makes drivers, and closes them."""
+    made: list[Heard] = []
+
+    def make(target: InvokeTarget, payloads: PayloadSet | None = None) -> Heard:
+        batches: list[Rows] = []
+        driver = Driver(target, payloads or PayloadSet.inline("{}"), batches.append)
+        result = Heard(driver, batches)
+        driver.engine.observe = lambda *got: result.answers.append(got)
+        if hasattr(driver.engine, "keep_bodies"):
+            driver.engine.keep_bodies = True
+        made.append(result)
+        return result
+
+    yield make
+    for one in made:
+        one.driver.close()
