@@ -96,10 +96,14 @@ def _limits(
 def _line(
     axes: Axes, rows: Sequence[StageRow], quantile: float, colour: str, marker: str, top: float
 ) -> None:
+    # by rate alone: two stages may share one, and intervals have no order
     points = sorted(
-        (r.stage.rate_per_instance_per_s, i, r.standing)
-        for r in rows
-        if (i := r.at(quantile)) is not None
+        (
+            (r.stage.rate_per_instance_per_s, i, r.standing)
+            for r in rows
+            if (i := r.at(quantile)) is not None
+        ),
+        key=lambda point: point[0],
     )
     used = [(x, i) for x, i, standing in points if standing == "used"]
     axes.plot(
