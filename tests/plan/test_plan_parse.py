@@ -19,6 +19,8 @@ name = "fraud"
 p99_ms = 100
 [load]
 body = "{}"
+[traffic]
+peak_per_min = 6000
 """
 
 
@@ -99,7 +101,9 @@ def test_a_misspelt_key_names_its_neighbour() -> None:
         ('body = "{}"', 'body = "{}"\nstep_s = -1', "load.step_s"),
         ('body = "{}"', 'body = "{}"\ninstance_counts = [2, 2]', "load.instance_counts"),
         ('body = "{}"', 'body = "{}"\ninstance_counts = []', "load.instance_counts"),
-        ('body = "{}"', 'body = "{}"\n[traffic]\ncsv = "absent.csv"', "traffic.csv"),
+        ("peak_per_min = 6000", 'csv = "absent.csv"', "traffic.csv"),
+        ("peak_per_min = 6000", "", "traffic"),
+        ("peak_per_min = 6000", "peak_per_min = -1", "traffic.peak_per_min"),
         ('name = "fraud"', "", "endpoint.name"),
         ('name = "fraud"', 'name = "under_score"', "endpoint.name"),
         ('name = "fraud"', 'name = "fraud"\npreset = "demo"', "endpoint.preset"),

@@ -18,7 +18,7 @@ from tuner.plan.tables import (
 from tuner.units import ms_to_s
 
 
-def cross_checks(tables: Mapping[str, Any], base_dir: Path) -> Iterator[Problem]:
+def cross_checks(tables: Mapping[str, Any], base_dir: Path | None) -> Iterator[Problem]:
     if endpoint := tables.get("endpoint"):
         yield from _check_endpoint(endpoint, base_dir)
     if slo := tables.get("slo"):
@@ -37,7 +37,7 @@ def cross_checks(tables: Mapping[str, Any], base_dir: Path) -> Iterator[Problem]
         )
 
 
-def _check_endpoint(endpoint: EndpointTable, base_dir: Path) -> Iterator[Problem]:
+def _check_endpoint(endpoint: EndpointTable, base_dir: Path | None) -> Iterator[Problem]:
     if endpoint.kind == "sagemaker" and endpoint.name is None:
         yield Problem("endpoint.name", "is required for kind = sagemaker")
     if endpoint.kind == "http" and endpoint.url is None:
@@ -50,7 +50,7 @@ def _check_endpoint(endpoint: EndpointTable, base_dir: Path) -> Iterator[Problem
         for key in ("preset", "spec"):
             if (value := getattr(endpoint, key)) is not None:
                 yield Problem(f"endpoint.{key}", "is only for kind = emulator", value)
-    if endpoint.spec is not None and not (base_dir / endpoint.spec).is_file():
+    if base_dir and endpoint.spec is not None and not (base_dir / endpoint.spec).is_file():
         yield Problem("endpoint.spec", "no such file", endpoint.spec)
 
 
@@ -75,13 +75,13 @@ def _check_slo(slo: SloTable, load: LoadTable | None) -> Iterator[Problem]:
             )
 
 
-def _check_load(load: LoadTable, base_dir: Path) -> Iterator[Problem]:
+def _check_load(load: LoadTable, base_dir: Path | None) -> Iterator[Problem]:
     if load.body is None and not load.payloads:
         yield Problem("load", 'needs body = "…" or payloads = [{ file = "…" }]')
     if load.body is not None and load.payloads:
         yield Problem("load.body", "cannot be given together with load.payloads")
     for number, entry in enumerate(load.payloads):
-        if not _matches(base_dir, entry.file):
+        if base_dir and not _matches(base_dir, entry.file):
             yield Problem(f"load.payloads.{number}.file", "no such file", entry.file)
     if len(set(load.instance_counts)) != len(load.instance_counts):
         yield Problem("load.instance_counts", "names a count twice", list(load.instance_counts))
@@ -94,10 +94,12 @@ def _matches(base_dir: Path, pattern: str) -> bool:
     return (base_dir / pattern).is_file() or any(base_dir.glob(pattern))
 
 
-def _check_traffic(traffic: TrafficTable, base_dir: Path) -> Iterator[Problem]:
+def _check_traffic(traffic: TrafficTable, base_dir: Path | None) -> Iterator[Problem]:
+    if traffic.csv is None and traffic.peak_per_min is None:
+        yield Problem("traffic", 'needs csv = "…" or peak_per_min', allowed="requests per minute")
     if traffic.csv is not None and traffic.peak_per_min is not None:
         yield Problem("traffic.peak_per_min", "cannot be given together with traffic.csv")
-    if traffic.csv is not None and not (base_dir / traffic.csv).is_file():
+    if base_dir and traffic.csv is not None and not (base_dir / traffic.csv).is_file():
         yield Problem("traffic.csv", "no such file", traffic.csv)
     if traffic.mix and sum(traffic.mix.values()) > 1.0 + 1e-9:
         yield Problem("traffic.mix", "shares add up to more than 1", dict(traffic.mix))

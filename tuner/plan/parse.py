@@ -80,9 +80,17 @@ def load_plan(path: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
 
 
 def parse_plan(
-    text: str, *, source: str, base_dir: Path, overrides: Mapping[str, Any] | None = None
+    text: str,
+    *,
+    source: str,
+    base_dir: Path,
+    overrides: Mapping[str, Any] | None = None,
+    files: bool = True,
 ) -> Plan:
     """Check the text of a plan; ``overrides`` are dotted keys from flags.
+
+    With ``files`` false the files it names need not be there any more: a run directory keeps
+    what it needs of them.
 
     Raises
     ------
@@ -103,7 +111,7 @@ def parse_plan(
             tables[name] = model.model_validate(_frozen(raw.get(name, {})))
         except ValidationError as error:
             problems.extend(_problems(name, model, error))
-    problems.extend(cross_checks(tables, base_dir))
+    problems.extend(cross_checks(tables, base_dir if files else None))
     terraform = raw.get("terraform", {})
     if not isinstance(terraform, dict):
         problems.append(Problem("terraform", "is not a table", terraform))

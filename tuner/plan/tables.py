@@ -109,7 +109,9 @@ class TrafficTable(Table):
     csv: str | None = None
     peak_per_min: Positive | None = None
     trough_per_min: NotNegative | None = None
-    shape: Literal["diurnal", "weekly", "flash_crowd", "ramp", "launch_step"] = "diurnal"
+    shape: Literal[
+        "constant", "diurnal", "weekly", "flash_crowd", "ramp", "launch_step", "sample_day"
+    ] = "diurnal"
     days: Annotated[int, Field(ge=1, le=400)] = 14
     growth: Annotated[float, Field(gt=0, le=1000)] = 1.0
     peak_override_per_min: Positive | None = None

@@ -1,0 +1,258 @@
+"""From a run directory to capacity, policy and files; no endpoint is needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tuner import __version__
+from tuner.campaign.analyse import analyse
+from tuner.campaign.types import Routing, ScaleEvent, StageResult
+from tuner.commands.inputs import constraints_of, prices_of, today_of, traffic_of
+from tuner.commands.pages import write_page
+from tuner.commands.ui import Ui
+from tuner.errors import InputError, InsufficientDataError
+from tuner.plan.parse import Plan, parse_plan
+from tuner.plan.tables import slo_of
+from tuner.queueing.capacity import CapacityModel
+from tuner.recommend.as_json import to_json
+from tuner.recommend.recommend import recommend
+from tuner.recommend.types import Recommendation
+from tuner.report.console import console_text
+from tuner.slo import Slo, Verdict
+from tuner.store.files import write_whole
+from tuner.store.run import Run
+from tuner.terraform.tfvars import copy_module, tfvars_text
+
+UNKNOWN_TYPE = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What may be asked of a finished run beside its own plan; None and empty change nothing."""
+
+    slo: Mapping[str, float] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    traffic: tuple[str, str] | None = None
+    """Name and text of another traffic file."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recorded:
+    """Everything a run directory holds that an answer is made from."""
+
+    path: Path
+    plan: Plan
+    meta: Mapping[str, Any]
+    stages: tuple[StageResult, ...]
+    events: tuple[ScaleEvent, ...]
+    notes: tuple[tuple[str, str], ...]
+
+    @property
+    def routing(self) -> Routing:
+        """The endpoint's routing."""
+        return Routing(self.meta["endpoint"]["routing"])
+
+    @property
+    def instance_type(self) -> str:
+        """What was measured, or what the plan names."""
+        known = self.plan.capacity.instance_type or self.meta["endpoint"]["instance_type"]
+        return str(known or UNKNOWN_TYPE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """A recommendation and the files that were written for it."""
+
+    recommendation: Recommendation
+    json_text: str
+    files: tuple[Path, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when the SLO is reachable, 3 when it is not, 4 when nobody can say."""
+        return {Verdict.MET: 0, Verdict.VIOLATED: 3, Verdict.INCONCLUSIVE: 4}[
+            self.recommendation.verdict
+        ]
+
+
+def read_run(path: Path, question: Question | None = None) -> Recorded:
+    """A run directory, with the question's overrides applied to its plan.
+
+    Raises
+    ------
+    RunDirectoryError, PlanError
+        If the directory is damaged, or an override does not fit.
+    """
+    question = question or Question()
+    with Run.open(path) as run:
+        meta, stages, events = run.meta(), run.stages(), run.scale_events()
+        notes = tuple((n.kind, n.text) for n in run.notes())
+    plan = parse_plan(
+        str(meta["plan"]),
+        source=str(meta["plan_source"]),
+        base_dir=path.resolve(),
+        overrides=question.overrides,
+        files=False,
+    )
+    return Recorded(path, plan, meta, stages, events, notes)
+
+
+def slo_for(plan: Plan, changes: Mapping[str, float]) -> Slo:
+    """The plan's SLO with single objectives replaced or added."""
+    if not changes:
+        return plan.slo
+    return slo_of({**plan.slo_table.model_dump(), **changes})
+
+
+def capacity_of(recorded: Recorded, slo: Slo) -> CapacityModel:
+    """What an instance carries inside an SLO, by this run.
+
+    Raises
+    ------
+    InsufficientDataError
+        If the run has no completed stage.
+    InputError
+        If the SLO is below what an unloaded endpoint takes.
+    """
+    if not recorded.stages:
+        raise InsufficientDataError(
+            "the run has no completed stage",
+            value=str(recorded.path),
+            hint="go on with: tuner run PLAN --out DIR --resume",
+        )
+    plan = recorded.plan
+    timeout = plan.timeout_s
+    if slo.slowest_threshold_s * 4.0 > timeout + 1e-9:
+        raise InputError(
+            "this SLO cannot be judged from the run: its client timeout cut slow answers off",
+            value=slo.describe(),
+            allowed=f"objectives up to {timeout / 4.0 * 1e3:g} ms (a quarter of {timeout:g} s)",
+            hint="measure again with this SLO in the plan",
+        )
+    capacity = analyse(
+        slo,
+        recorded.stages,
+        routing=recorded.routing,
+        instance_counts_max=plan.capacity.max_capacity,
+        launch_events=recorded.events,
+        classes=tuple(recorded.meta["payload_classes"]),
+        mix=plan.traffic.mix or None,
+        level=plan.load.level,
+        precision=plan.load.precision,
+        seed=plan.load.seed,
+    )
+    if capacity.verdict is Verdict.VIOLATED:
+        gate = next((g for g in capacity.gates if not g.passed), None)
+        raise InputError(
+            gate.sentence if gate else "the SLO is not held even at the lightest load",
+            value=slo.describe(),
+            allowed=gate.limit if gate else None,
+            hint=(gate.remedy if gate else None) or "a faster model or instance, or a wider SLO",
+        )
+    return capacity
+
+
+def answer(path: Path, ui: Ui, question: Question | None = None, *, out: Path | None = None,
+           page: bool = True) -> Answer:  # fmt: skip
+    """Work out the recommendation of a run and write its files.
+
+    Raises
+    ------
+    TunerError
+        As `read_run` and `capacity_of`, or when there is no traffic to plan for.
+    """
+    question = question or Question()
+    recorded = read_run(path, question)
+    slo = slo_for(recorded.plan, question.slo)
+    capacity = capacity_of(recorded, slo)
+    recommendation = recommendation_of(recorded, slo, capacity, question)
+    target = out or path
+    json_text = to_json(recommendation, provenance(recorded))
+    tfvars = None
+    if recommendation.chosen is not None:
+        tfvars = tfvars_text(
+            recommendation,
+            run_name=path.name,
+            date_text=date_of(recorded),
+            passthrough=recorded.plan.terraform,
+        )
+    files = [target / "recommendation.json"]
+    write_whole(files[0], json_text)
+    if tfvars is not None:
+        files.append(target / "terraform.tfvars")
+        write_whole(files[-1], tfvars)
+        files.append(copy_module(target / "terraform"))
+    else:
+        # An older answer must not be applied by mistake.
+        (target / "terraform.tfvars").unlink(missing_ok=True)
+    if page:
+        files.extend(write_page(recorded, slo, recommendation, tfvars, target))
+    return Answer(recommendation, json_text, tuple(files))
+
+
+def recommendation_of(
+    recorded: Recorded, slo: Slo, capacity: CapacityModel, question: Question
+) -> Recommendation:
+    """The policy search on the plan's traffic or another one.
+
+    Raises
+    ------
+    InputError
+        If there is no traffic at all.
+    """
+    plan = recorded.plan
+    name, csv = question.traffic or (None, recorded.meta.get("traffic_csv"))
+    traffic = traffic_of(plan, csv, name=name)
+    if traffic is None:
+        raise InputError(
+            "there is no traffic to plan for",
+            allowed="traffic.csv or traffic.peak_per_min in the plan, or --traffic CSV",
+        )
+    return recommend(
+        capacity,
+        traffic,
+        slo=slo,
+        constraints=constraints_of(plan, recorded.instance_type),
+        launch_lag_s=plan.capacity.launch_lag_s,
+        prices=prices_of(plan, recorded.instance_type),
+        today=today_of(plan),
+        seed=plan.load.seed,
+    )
+
+
+def provenance(recorded: Recorded) -> dict[str, object]:
+    """Where an answer comes from; nothing in it changes between two calls."""
+    meta = recorded.meta
+    return {
+        "run": recorded.path.name,
+        "measured": date_of(recorded),
+        "measured_with": meta["tuner_version"],
+        "tuner_version": __version__,
+        "seed": recorded.plan.load.seed,
+        "endpoint": meta["endpoint"],
+        "python": meta["python"],
+    }
+
+
+def date_of(recorded: Recorded) -> str:
+    """The day the run was made, UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(float(recorded.meta["created_at_unix_s"])))
+
+
+def deliver(result: Answer, ui: Ui, *, as_json: bool = False) -> int:
+    """Print the answer and say where the files are; returns the exit code."""
+    if as_json:
+        ui.result(result.json_text)
+    else:
+        ui.result(console_text(result.recommendation))
+        ui.result(files_text(result.files))
+    return result.exit_code
+
+
+def files_text(files: Sequence[Path]) -> str:
+    """One line per file."""
+    return "files:\n" + "\n".join(f"  {f}" for f in files)

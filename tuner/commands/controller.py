@@ -1,0 +1,128 @@
+"""The controller: ask the search what to measure, measure it, keep it, ask again."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tuner.campaign.search import CampaignConfig, Finished, estimate_remaining, next_action
+from tuner.campaign.types import (
+    LoadBackend,
+    ScaleEvent,
+    StageProgress,
+    StageResult,
+    StageSpec,
+)
+from tuner.commands.ui import Tick, Ui
+from tuner.stats.histogram import Window
+from tuner.store.run import Run
+from tuner.units import s_to_ms
+
+
+@dataclass(slots=True)
+class Controller:
+    """One campaign over one backend, journaled stage by stage.
+
+    Everything it decides follows from what the journal holds, so a resumed campaign takes
+    the same turns as an uninterrupted one.
+    """
+
+    config: CampaignConfig
+    run: Run
+    backend: LoadBackend
+    ui: Ui
+    monotonic: Callable[[], float] = time.monotonic
+
+    def drive(self) -> Finished:
+        """Run stages until the search is finished.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Passed on; every completed stage is in the journal.
+        """
+        results = list(self.run.stages())
+        events = list(self.run.scale_events())
+        count: int | None = None
+        started = self.monotonic()
+        with self.ui.live():
+            while True:
+                action = next_action(self.config, results, events)
+                if isinstance(action, Finished):
+                    return action
+                if action.instance_count != count:
+                    event = self._scale(action, results, started)
+                    if event.to_count != event.from_count:
+                        self.run.add_scale_event(event)
+                        events.append(event)
+                    count = action.instance_count
+                result = self._measure(action, results, started)
+                results.append(self.run.add_stage(result))
+                self.ui.say(stage_line(results[-1]))
+                for reason in result.health.void_reasons:
+                    self.ui.warn(f"stage {action.index} is void: {reason}")
+
+    def _scale(self, action: StageSpec, results: list[StageResult], started: float) -> ScaleEvent:
+        remaining, _ = estimate_remaining(self.config, results)
+        headline = f"setting {action.instance_count} instance{_s(action.instance_count)}"
+        self.ui.tick(Tick(headline, self.monotonic() - started, remaining, 0.0))
+        return self.backend.set_instance_count(action.instance_count)
+
+    def _measure(
+        self, action: StageSpec, results: list[StageResult], started: float
+    ) -> StageResult:
+        remaining, stages = estimate_remaining(self.config, results)
+        begun = self.monotonic()
+        whole = action.settle_s + action.duration_s
+        headline = (
+            f"stage {action.index + 1} of about {len(results) + stages}: {action.purpose}, "
+            f"{action.rate_per_s:.4g}/s on {action.instance_count}"
+        )
+
+        def show(progress: StageProgress) -> None:
+            here = self.monotonic() - begun
+            facts = (
+                ("sent", f"{progress.sent:,}"),
+                ("failed", f"{progress.failed:,}"),
+                ("in flight", f"{progress.in_flight:,}"),
+                ("p50", ms_text(progress.p50_s)),
+                ("p99", ms_text(progress.p99_s)),
+            )
+            left = max(0.0, remaining - here)
+            self.ui.tick(
+                Tick(headline, self.monotonic() - started, left, here / max(whole, 1e-9), facts)
+            )
+
+        self.ui.tick(Tick(headline, begun - started, remaining, 0.0))
+        return self.backend.measure(action, show)
+
+
+def stage_line(result: StageResult) -> str:
+    """One finished stage in one line."""
+    spec = result.spec
+    whole = Window.merge(result.windows) if result.windows else None
+    quantiles = (
+        "  ".join(f"p{q:g} {ms_text(whole.quantile_s(q / 100)):>8}" for q in (50, 95, 99))
+        if whole is not None
+        else "no requests"
+    )
+    mark = " VOID" if result.void else ""
+    failed = f"  {result.failures} failed" if result.failures else ""
+    return (
+        f"{spec.index:3d}  {spec.kind.value:<8} {spec.instance_count:3d} x "
+        f"{spec.rate_per_s / spec.instance_count:8.1f}/s  {result.requests:8,d} requests  "
+        f"{quantiles}{failed}{mark}"
+    )
+
+
+def ms_text(seconds: float) -> str:
+    """``12.3 ms``; ``failed`` for an infinite latency, ``-`` for none."""
+    if math.isnan(seconds):
+        return "-"
+    return "failed" if math.isinf(seconds) else f"{s_to_ms(seconds):.4g} ms"
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

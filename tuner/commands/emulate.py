@@ -1,0 +1,51 @@
+"""``tuner emulate``: an emulated SageMaker endpoint, served until stopped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tuner.commands.ui import Ui
+from tuner.emulator.presets import preset, preset_names, preset_text
+from tuner.emulator.server import Ready, serve
+from tuner.emulator.spec import EmulatorSpec
+from tuner.emulator.specfile import parse_spec
+from tuner.errors import InputError
+
+DEFAULT_PRESET = "demo"
+
+
+def main(args: argparse.Namespace, ui: Ui) -> int:
+    """Serve, or say what could be served."""
+    if args.list:
+        for name in preset_names():
+            ui.result(f"{name:<20} {preset(name).description}")
+        return 0
+    if args.example:
+        ui.result(preset_text(args.preset or DEFAULT_PRESET))
+        return 0
+    if args.preset and args.spec:
+        raise InputError("--preset and --spec cannot be given together")
+    spec = _spec(args).with_minute_seconds(args.minute_seconds)
+
+    def ready(ready: Ready) -> None:
+        ui.result(
+            f"endpoint {ready.endpoint_name}, variant {ready.variant_name}, at {ready.url}\n"
+            f"  export AWS_ENDPOINT_URL={ready.url} AWS_DEFAULT_REGION=us-east-1 "
+            "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local\n"
+            "stop with Ctrl-C"
+        )
+
+    serve(spec, args.host, args.port, on_ready=ready)
+    return 0
+
+
+def _spec(args: argparse.Namespace) -> EmulatorSpec:
+    if args.spec is None:
+        return preset(args.preset or DEFAULT_PRESET)
+    path = Path(args.spec)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the spec cannot be read: {error}", value=str(path)) from None
+    return parse_spec(text, str(path))

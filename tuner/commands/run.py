@@ -1,0 +1,236 @@
+"""``tuner run``: measure as the plan says, then recommend."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import platform
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tuner.campaign.search import Finished
+from tuner.commands.answer import Answer, answer, deliver
+from tuner.commands.controller import Controller
+from tuner.commands.inputs import campaign_of, price_in, traffic_of, traffic_text
+from tuner.commands.session import (
+    LiveBackend,
+    Opened,
+    frozen,
+    open_endpoint,
+    payloads_of,
+    terminable,
+)
+from tuner.commands.ui import Ui
+from tuner.endpoints.protocol import CampaignEstimate, Finding
+from tuner.errors import EndpointError, InputError, RunDirectoryError, RunInterruptedError
+from tuner.load.session import LocustSession
+from tuner.plan.parse import Plan, load_plan
+from tuner.store.run import JOURNAL, Run
+
+REPORTS = Path("reports")
+
+
+def main(args: argparse.Namespace, ui: Ui) -> int:
+    """Measure and recommend."""
+    overrides: dict[str, Any] = {}
+    if args.workers is not None:
+        overrides["load.workers"] = args.workers
+    plan = load_plan(Path(args.plan), overrides)
+    out = Path(args.out) if args.out else None
+    if args.resume:
+        out = out or newest_unfinished(Path(args.plan))
+    result = measure_and_answer(
+        plan,
+        out or fresh_directory(Path(args.plan).stem),
+        ui,
+        resume=args.resume,
+        agreed=args.yes_this_is_production,
+        locustfile=Path(args.locustfile) if args.locustfile else None,
+        again=f"tuner run {args.plan}",
+    )
+    return deliver(result, ui)
+
+
+def measure_and_answer(
+    plan: Plan,
+    out: Path,
+    ui: Ui,
+    *,
+    resume: bool = False,
+    agreed: bool = False,
+    locustfile: Path | None = None,
+    again: str,
+) -> Answer:
+    """The whole job: campaign, capacity, policy, files.
+
+    Raises
+    ------
+    RunInterruptedError
+        On Ctrl-C or SIGTERM; what was measured is in the run directory.
+    """
+    payloads = payloads_of(plan)
+    csv = traffic_text(plan.path(plan.traffic.csv)) if plan.traffic.csv else None
+    traffic_of(plan, csv)
+    if locustfile is not None and not locustfile.is_file():
+        raise InputError("no such locustfile", value=str(locustfile))
+    with terminable(), open_endpoint(plan, ui) as opened:
+        instance_type = plan.capacity.instance_type or opened.state.instance_type
+        price = price_in(plan, instance_type)
+        config = campaign_of(plan, opened.routing, payloads, price)
+        check(plan, opened, price.usd_per_hour if price else None, ui, agreed=agreed)
+        with (
+            _open_run(plan, out, opened, csv, instance_type, resume=resume) as run,
+            _only_writer(out),
+        ):
+            try:
+                with (
+                    frozen(opened, run, ui),
+                    LocustSession(
+                        opened.target,
+                        payloads,
+                        workers=plan.load.workers,
+                        locustfile=locustfile,
+                        slo_s=plan.slo.slowest_threshold_s,
+                        keep_raw_requests=plan.load.raw_requests_per_stage,
+                    ) as session,
+                ):
+                    ui.say(f"measuring {opened.state.name}: {plan.slo.describe()}; run {out}")
+                    backend = LiveBackend(opened.driver, session, ui)
+                    finished = Controller(config, run, backend, ui).drive()
+                _note_end(run, finished, ui)
+            except KeyboardInterrupt:
+                run.add_note("interrupted", "stopped by the user")
+                raise RunInterruptedError(
+                    f"stopped; {len(run.stages())} completed stages are kept",
+                    value=str(out),
+                    hint=f"{again} --out {out} --resume",
+                ) from None
+    return answer(out, ui)
+
+
+def _note_end(run: Run, finished: Finished, ui: Ui) -> None:
+    run.add_note("finished", finished.sentence)
+    run.set_meta("finished", finished.reason)
+    ui.say(finished.sentence)
+
+
+def check(
+    plan: Plan, opened: Opened, price_per_hour_usd: float | None, ui: Ui, *, agreed: bool
+) -> tuple[Finding, ...]:
+    """Look at everything the campaign depends on.
+
+    Raises
+    ------
+    EndpointError
+        If something forbids it.
+    """
+    estimate = CampaignEstimate(
+        max_instance_count=max(plan.load.instance_counts),
+        duration_s=plan.load.max_minutes * 60.0,
+        price_per_hour_usd=price_per_hour_usd,
+        cost_limit_usd=plan.load.max_cost_usd,
+    )
+    findings = opened.driver.preflight(estimate, production_agreed=agreed)
+    stops = [f for f in findings if f.level == "stop"]
+    for finding in findings:
+        if finding.level == "warn":
+            ui.warn(finding.sentence)
+    if stops:
+        first = stops[0]
+        more = "".join(f"\n{f.sentence}" for f in stops[1:])
+        raise EndpointError(
+            first.sentence + more, value=first.value, allowed=first.allowed, hint=first.hint
+        )
+    return findings
+
+
+def fresh_directory(stem: str) -> Path:
+    """``reports/STEM-20260102-030405``, numbered when two start in one second."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "run"
+    base = REPORTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, n = base, 2
+    while path.exists():
+        path, n = base.with_name(f"{base.name}-{n}"), n + 1
+    return path
+
+
+def newest_unfinished(plan: Path) -> Path:
+    """The newest run of this plan under reports/ that has no end.
+
+    Raises
+    ------
+    RunDirectoryError
+        If there is none.
+    """
+    text = plan.read_text("utf-8")
+    found = sorted(REPORTS.glob(f"*/{JOURNAL}"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for journal in found:
+        with Run.open(journal.parent) as run:
+            meta = run.meta()
+        if meta.get("plan") == text and "finished" not in meta:
+            return journal.parent
+    raise RunDirectoryError(
+        "no unfinished run of this plan was found",
+        value=str(REPORTS),
+        hint="name it with --out, or start anew without --resume",
+    )
+
+
+def _open_run(
+    plan: Plan,
+    out: Path,
+    opened: Opened,
+    csv: str | None,
+    instance_type: str | None,
+    *,
+    resume: bool,
+) -> Run:
+    if resume:
+        run = Run.open(out)
+        if run.meta().get("plan") != plan.text:
+            run.close()
+            raise RunDirectoryError(
+                "the run was made with another plan than this one",
+                value=str(out),
+                hint="resume with the plan it was started with (see `plan` in its journal), "
+                "or start a new run",
+            )
+        return run
+    state = opened.state
+    return Run.create(
+        out,
+        {
+            "plan": plan.text,
+            "plan_source": Path(plan.source).name,
+            "traffic_csv": csv,
+            "seed": plan.load.seed,
+            "python": platform.python_version(),
+            "platform": platform.platform(terse=True),
+            "endpoint": {
+                "kind": plan.endpoint.kind,
+                "name": state.name,
+                "variant": state.variant,
+                "instance_type": instance_type,
+                "routing": opened.routing.value,
+                "config": state.config_name,
+            },
+            "payload_classes": list(payloads_of(plan).class_names),
+        },
+    )
+
+
+@contextmanager
+def _only_writer(out: Path) -> Iterator[None]:
+    """Keep a second ``--resume`` out while one is running; the lock ends with the process."""
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunDirectoryError(
+                "another tuner is writing to this run", value=str(out)
+            ) from None
+        yield
