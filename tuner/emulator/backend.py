@@ -21,6 +21,15 @@ class Call(Protocol):
         """The request body."""
         ...
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer is sent while it is being made."""
+        ...
+
+    def started(self, started_s: float, work_s: float) -> None:
+        """A streamed call is being served; told once, on the monotonic clock."""
+        ...
+
     def finished(self, completion: Completion) -> None:
         """It ended; times are on the monotonic clock."""
         ...
@@ -89,7 +98,7 @@ class FleetBackend:
     def invoke(self, call: Call, slowdown: float) -> None:
         """Serve a call."""
         now = time.monotonic()
-        self._fleet.submit(now, call, len(call.body), slowdown=slowdown)
+        self._fleet.submit(now, call, len(call.body), slowdown=slowdown, watched=call.streamed)
         self._deliver(now)
 
     def _pump(self) -> None:
@@ -97,7 +106,10 @@ class FleetBackend:
 
     def _deliver(self, now: float) -> None:
         fleet = self._fleet
-        for completion in fleet.advance(now):
+        ended = fleet.advance(now)
+        for start in fleet.take_started():
+            start.tag.started(start.started_s, start.work_s)
+        for completion in ended:
             completion.tag.finished(completion)
         self._timer.at(fleet.next_event_s())
 

@@ -53,6 +53,16 @@ class Invocation:
         """The request body."""
         return self.request.body
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer is sent while it is being made."""
+        return self.stream is not None
+
+    def started(self, started_s: float, work_s: float) -> None:
+        """The first part goes out after its share of the work, the others evenly."""
+        if self.stream is not None:
+            self.stream.pace(started_s, work_s)
+
     def finished(self, completion: Completion) -> None:
         """The backend is done with it."""
         self._runtime.finished(self, completion)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import struct
+import time
 import zlib
 
 from tuner.emulator.http import Request
@@ -57,12 +59,21 @@ def stream_error(code: str, message: str) -> bytes:
 class Stream:
     """One streamed answer: the response body cut into payload parts."""
 
-    __slots__ = ("_content_type", "_parts", "_request", "_sent", "_variant", "begun")
+    __slots__ = (
+        "_content_type",
+        "_first_share",
+        "_parts",
+        "_request",
+        "_sent",
+        "_variant",
+        "begun",
+    )
 
     def __init__(self, request: Request, response: ResponseSpec, variant: str) -> None:
         self._request = request
         self._content_type = response.content_type
         self._variant = variant
+        self._first_share = response.first_chunk_share
         body = response.body.encode()
         count = min(response.stream_chunks, max(len(body), 1))
         edges = [len(body) * i // count for i in range(count + 1)]
@@ -70,10 +81,22 @@ class Stream:
         self._sent = 0
         self.begun = False
 
-    @property
-    def parts(self) -> int:
-        """How many payload parts there are."""
-        return len(self._parts)
+    def pace(self, started_s: float, work_s: float) -> None:
+        """Send parts as the work goes on; the last waits for `complete`."""
+        loop = asyncio.get_running_loop()
+        gaps = max(len(self._parts) - 1, 1)
+        spread = (1.0 - self._first_share) / gaps
+
+        def send() -> None:
+            if self._request.open and self._sent < len(self._parts) - 1:
+                self.send_next()
+                plan()
+
+        def plan() -> None:
+            due = started_s + work_s * (self._first_share + spread * self._sent)
+            loop.call_later(max(due - time.monotonic(), 0.0), send)
+
+        plan()
 
     def send_next(self) -> None:
         """Send one part, the head before the first."""

@@ -1,6 +1,6 @@
 """Simulated instances behind a router: one model for the virtual and the wall clock."""
 
-from tuner.fleet.model import Completion, Fate, Fleet, Phase
+from tuner.fleet.model import Completion, Fate, Fleet, Phase, Started
 from tuner.fleet.quick import Simulated, simulate
 from tuner.fleet.service import ServiceTime, Shape
 from tuner.fleet.spec import (
@@ -28,5 +28,6 @@ __all__ = [
     "ServiceTime",
     "Shape",
     "Simulated",
+    "Started",
     "simulate",
 ]

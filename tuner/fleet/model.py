@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tuner.fleet.router import Router, build_router
-from tuner.fleet.servers import Job, Server, build_server
+from tuner.fleet.servers import Hooks, Job, Server, build_server
 from tuner.fleet.service import endless, endless_uniform
 from tuner.fleet.spec import FleetSpec
 
@@ -60,6 +60,15 @@ class Completion:
     fate: Fate
     instance_id: int
     worker_share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A watched request began its service at ``started_s``; alone it takes ``work_s``."""
+
+    tag: Any
+    started_s: float
+    work_s: float
 
 
 class Instance:
@@ -107,6 +116,8 @@ class Fleet:
         self._counter = 0
         self._deadlines: deque[Job] = deque()
         self._out: list[Completion] = []
+        self._begun: list[Started] = []
+        self._hooks = Hooks(self._schedule, self._started, self._served)
         self._instances: dict[int, Instance] = {}
         self._next_id = 0
         self._closed_zones: set[int] = set()
@@ -120,11 +131,18 @@ class Fleet:
     # -- requests -------------------------------------------------------------------------
 
     def submit(
-        self, now: float, tag: Any = None, request_bytes: int = 0, *, slowdown: float = 1.0
+        self,
+        now: float,
+        tag: Any = None,
+        request_bytes: int = 0,
+        *,
+        slowdown: float = 1.0,
+        watched: bool = False,
     ) -> None:
         """Offer one request at ``now``; its end comes out of a later `advance`.
 
-        ``slowdown`` multiplies its service time (a fault, or a heavier kind of request).
+        ``slowdown`` multiplies its service time (a fault, or a heavier kind of request). The
+        start of a ``watched`` request comes out of `take_started`.
         """
         self._run(now)
         instance = self._router.pick()
@@ -141,6 +159,7 @@ class Fleet:
             instance.warm = instance.accepted >= spec.cold_start.requests
         job = Job(tag, now, work * slowdown)
         job.instance = instance
+        job.watched = watched
         if not instance.server.arrive(now, job):
             self._router.release(instance)
             self._out.append(Completion(tag, now, now, now, now, Fate.QUEUE_FULL, instance.id))
@@ -155,6 +174,12 @@ class Fleet:
         out = self._out
         self._out = []
         return out
+
+    def take_started(self) -> list[Started]:
+        """Watched requests that began since the last call."""
+        begun = self._begun
+        self._begun = []
+        return begun
 
     def next_event_s(self) -> float:
         """When something happens next if nothing is submitted; infinite for never."""
@@ -260,6 +285,10 @@ class Fleet:
             else:
                 return
 
+    def _started(self, time_s: float, job: Job) -> None:
+        if not job.done:
+            self._begun.append(Started(job.tag, time_s, job.work_s))
+
     def _served(self, time_s: float, job: Job) -> None:
         instance: Instance = job.instance
         if instance.phase is Phase.GONE:
@@ -308,7 +337,7 @@ class Fleet:
         for other in self._instances.values():
             held[other.zone] += 1
         zone = min(zones, key=lambda z: (held[z], z))
-        server = build_server(self.spec.instance, self._schedule, self._served, self._order)
+        server = build_server(self.spec.instance, self._hooks, self._order)
         instance = Instance(self._next_id, zone, server, warm=warm)
         self._next_id += 1
         self._instances[instance.id] = instance

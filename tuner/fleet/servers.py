@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
 from typing import Any, Protocol
 
@@ -18,7 +19,8 @@ from tuner.fleet.spec import Batching, Contention, InstanceSpec, QueueOrder
 class Job:
     """A request inside the fleet."""
 
-    __slots__ = ("arrived_s", "done", "instance", "share", "started_s", "tag", "work_s")
+    __slots__ = ("arrived_s", "done", "instance", "share", "started_s", "tag", "watched",
+                 "work_s")  # fmt: skip
 
     def __init__(self, tag: Any, arrived_s: float, work_s: float) -> None:
         self.tag = tag
@@ -27,13 +29,23 @@ class Job:
         self.started_s = arrived_s
         self.instance: Any = None
         self.share = 1.0
+        self.watched = False
         self.done = False
 
 
 Schedule = Callable[[float, Callable[[float, Any], None], Any], None]
 """``schedule(time_s, handler, argument)``: call ``handler(time_s, argument)`` then."""
-Served = Callable[[float, Job], None]
-"""``served(time_s, job)``: the instance has finished with the job."""
+Told = Callable[[float, Job], None]
+"""``told(time_s, job)``: the instance has started a watched job, or has finished with a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a server calls back: the fleet's clockwork."""
+
+    schedule: Schedule
+    started: Told
+    served: Told
 
 
 class Server(Protocol):
@@ -47,14 +59,15 @@ class Server(Protocol):
 class FifoServer:
     """Independent workers, first come first served (Kiefer-Wolfowitz: ends are known at once)."""
 
-    __slots__ = ("_free_s", "_limit", "_present", "_schedule", "_served")
+    __slots__ = ("_free_s", "_limit", "_present", "_schedule", "_served", "_started")
 
-    def __init__(self, spec: InstanceSpec, schedule: Schedule, served: Served) -> None:
+    def __init__(self, spec: InstanceSpec, hooks: Hooks) -> None:
         self._free_s = [0.0] * spec.workers
         self._limit = None if spec.queue_limit is None else spec.workers + spec.queue_limit
         self._present = 0
-        self._schedule = schedule
-        self._served = served
+        self._schedule = hooks.schedule
+        self._started = hooks.started
+        self._served = hooks.served
 
     def arrive(self, now: float, job: Job) -> bool:
         """Reserve the worker that is free first."""
@@ -65,6 +78,8 @@ class FifoServer:
         if start < now:
             start = now
         job.started_s = start
+        if job.watched:
+            self._schedule(start, self._started, job)
         end = start + job.work_s
         heapreplace(self._free_s, end)
         self._schedule(end, self._finish, job)
@@ -79,13 +94,17 @@ class RandomOrderServer:
     """Independent workers; the next to start is any of those waiting, with equal chance."""
 
     def __init__(
-        self, spec: InstanceSpec, schedule: Schedule, served: Served, uniform: Iterator[float]
+        self,
+        spec: InstanceSpec,
+        hooks: Hooks,
+        uniform: Iterator[float],
     ) -> None:
         self._idle = spec.workers
         self._limit = spec.queue_limit
         self._waiting: list[Job] = []
-        self._schedule = schedule
-        self._served = served
+        self._schedule = hooks.schedule
+        self._started = hooks.started
+        self._served = hooks.served
         self._uniform = uniform
 
     def arrive(self, now: float, job: Job) -> bool:
@@ -101,6 +120,8 @@ class RandomOrderServer:
 
     def _start(self, now: float, job: Job) -> None:
         job.started_s = now
+        if job.watched:
+            self._started(now, job)
         self._schedule(now + job.work_s, self._finish, job)
 
     def _finish(self, now: float, job: Job) -> None:
@@ -121,9 +142,7 @@ class SharedServer:
     orders their ends; only the earliest end is ever scheduled.
     """
 
-    def __init__(
-        self, spec: InstanceSpec, contention: Contention, schedule: Schedule, served: Served
-    ) -> None:
+    def __init__(self, spec: InstanceSpec, contention: Contention, hooks: Hooks) -> None:
         self._workers = spec.workers
         self._limit = spec.queue_limit
         self._contention = contention
@@ -134,8 +153,9 @@ class SharedServer:
         self._since = 0.0
         self._version = 0
         self._counter = 0
-        self._schedule = schedule
-        self._served = served
+        self._schedule = hooks.schedule
+        self._started = hooks.started
+        self._served = hooks.served
 
     def arrive(self, now: float, job: Job) -> bool:
         """Join those in service, or wait for a place among them."""
@@ -156,6 +176,8 @@ class SharedServer:
 
     def _enter(self, now: float, job: Job) -> None:
         job.started_s = now
+        if job.watched:
+            self._started(now, job)
         self._counter += 1
         heappush(self._running, (self._attained + job.work_s, self._counter, job))
 
@@ -184,15 +206,14 @@ class SharedServer:
 class BatchServer:
     """Workers that serve several requests at once, waiting a little for a batch to fill."""
 
-    def __init__(
-        self, spec: InstanceSpec, batching: Batching, schedule: Schedule, served: Served
-    ) -> None:
+    def __init__(self, spec: InstanceSpec, batching: Batching, hooks: Hooks) -> None:
         self._idle = spec.workers
         self._limit = spec.queue_limit
         self._batching = batching
         self._waiting: deque[Job] = deque()
-        self._schedule = schedule
-        self._served = served
+        self._schedule = hooks.schedule
+        self._started = hooks.started
+        self._served = hooks.served
 
     def arrive(self, now: float, job: Job) -> bool:
         """Wait for a batch."""
@@ -218,6 +239,8 @@ class BatchServer:
         for job in batch:
             job.started_s = now
             job.share = 1.0 / size
+            if job.watched:
+                self._started(now, job)
         self._idle -= 1
         work = max(job.work_s for job in batch) if size > 1 else batch[0].work_s
         self._schedule(now + work + self._batching.per_item_s * size, self._finish, batch)
@@ -235,14 +258,12 @@ class BatchServer:
             self._served(now, job)
 
 
-def build_server(
-    spec: InstanceSpec, schedule: Schedule, served: Served, uniform: Iterator[float]
-) -> Server:
+def build_server(spec: InstanceSpec, hooks: Hooks, uniform: Iterator[float]) -> Server:
     """The server that behaves as ``spec`` says."""
     if spec.contention is not None:
-        return SharedServer(spec, spec.contention, schedule, served)
+        return SharedServer(spec, spec.contention, hooks)
     if spec.batching is not None:
-        return BatchServer(spec, spec.batching, schedule, served)
+        return BatchServer(spec, spec.batching, hooks)
     if spec.order is QueueOrder.RANDOM:
-        return RandomOrderServer(spec, schedule, served, uniform)
-    return FifoServer(spec, schedule, served)
+        return RandomOrderServer(spec, hooks, uniform)
+    return FifoServer(spec, hooks)
