@@ -168,7 +168,11 @@ class HttpEndpoint:
         return tuple(found)
 
     def freeze(
-        self, write_record: RecordWriter, on_wait: WaitCallback | None = None
+        self,
+        write_record: RecordWriter,
+        on_wait: WaitCallback | None = None,
+        *,
+        earlier: RestoreRecord | None = None,
     ) -> RestoreRecord | None:
         """Nothing is changed, so there is nothing to record."""
         return None

@@ -148,9 +148,16 @@ class Endpoint(Protocol):
         ...
 
     def freeze(
-        self, write_record: RecordWriter, on_wait: WaitCallback | None = None
+        self,
+        write_record: RecordWriter,
+        on_wait: WaitCallback | None = None,
+        *,
+        earlier: RestoreRecord | None = None,
     ) -> RestoreRecord | None:
-        """Write the record, then stop scaling; None when there is nothing to put back."""
+        """Write the record, then stop scaling; None when there is nothing to put back.
+
+        ``earlier`` is the record of an interrupted run that is gone on with.
+        """
         ...
 
     def set_instance_count(self, count: int, on_wait: WaitCallback | None = None) -> ScaleEvent:
