@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -384,19 +383,6 @@ def test_a_name_that_does_not_exist_is_told_before_any_load(heard: Any) -> None:
     with pytest.raises(EndpointError, match="cannot be resolved") as caught:
         heard(InvokeTarget("http://no-such-host.invalid/x"))
     assert "no-such-host.invalid" in str(caught.value)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
 
 
 def tls_server(certificate: tuple[Path, Path]) -> ssl.SSLContext:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-import botocore.session
+import boto3
 import gevent
 from botocore import UNSIGNED
 from botocore.config import Config
@@ -38,8 +39,8 @@ def runtime_client(target: InvokeTarget) -> Any:
     """A sagemaker-runtime client that sends each request once."""
     parts = urlsplit(target.url)
     signing = target.signing
-    session = botocore.session.Session(profile=signing.profile if signing else None)
-    return session.create_client(
+    session = boto3.session.Session(profile_name=signing.profile if signing else None)
+    return session.client(
         "sagemaker-runtime",
         region_name=signing.region if signing else "us-east-1",
         endpoint_url=f"{parts.scheme}://{parts.netloc}",
@@ -131,11 +132,12 @@ class BotoEngine(EngineBase):
 
     def _stream(self, answer: Any) -> tuple[Outcome, str, float, int]:
         first, size = NAN, 0
-        for event in answer["Body"]:
-            part = event.get("PayloadPart")
-            if part is not None:
-                first = _now() if first != first else first
-                size += len(part["Bytes"])
+        with contextlib.closing(answer["Body"]) as events:
+            for event in events:
+                part = event.get("PayloadPart")
+                if part is not None:
+                    first = _now() if first != first else first
+                    size += len(part["Bytes"])
         return Outcome.OK, "", first, size
 
     def _of_client_error(self, error: ClientError) -> tuple[Outcome, str]:

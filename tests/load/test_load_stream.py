@@ -1,0 +1,137 @@
+"""Streamed answers: when the first part came, whatever the chunk boundaries."""
+
+from __future__ import annotations
+
+import binascii
+import itertools
+import json
+import socket
+import struct
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from botocore.eventstream import EventStreamBuffer
+from scripted import read_request, scripted
+
+from tuner.load.eventstream import EventStreamWatch
+from tuner.load.target import sagemaker_target
+from tuner.stats.requests import Outcome
+
+EVENT_STREAM = "application/vnd.amazon.eventstream"
+
+
+def frame(headers: dict[str, str], payload: bytes) -> bytes:
+    """One event-stream message, by the format's own description (prelude, two CRCs)."""
+    block = b"".join(
+        bytes([len(k)]) + k.encode() + b"\x07" + struct.pack(">H", len(v)) + v.encode()
+        for k, v in headers.items()
+    )
+    prelude = struct.pack(">II", 16 + len(block) + len(payload), len(block))
+    message = prelude + struct.pack(">I", binascii.crc32(prelude)) + block + payload
+    return message + struct.pack(">I", binascii.crc32(message))
+
+
+def part(payload: bytes) -> bytes:
+    return frame({":message-type": "event", ":event-type": "PayloadPart"}, payload)
+
+
+def fault(kind: str, body: dict[str, str]) -> bytes:
+    headers = {":message-type": "exception", ":exception-type": kind}
+    return frame(headers, json.dumps(body).encode())
+
+
+def test_the_frames_of_this_file_are_what_botocore_reads() -> None:
+    buffer = EventStreamBuffer()
+    buffer.add_data(part(b"abc"))
+    (message,) = list(iter(buffer))
+    assert message.payload == b"abc"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_are_counted_at_any_split(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    wire = b"".join(part(bytes(rng.integers(0, 256, size=k, dtype=np.uint8))) for k in range(12))
+    watch = EventStreamWatch()
+    cuts = [0, *np.sort(rng.integers(0, len(wire), 30)), len(wire)]
+    seen = [watch.feed(wire[a:b]) for a, b in itertools.pairwise(cuts)]
+    assert sum(seen) == watch.parts == 12
+    assert watch.error is None
+
+
+def test_a_broken_checksum_is_an_error() -> None:
+    watch = EventStreamWatch()
+    wire = bytearray(part(b"abc"))
+    wire[-1] ^= 1
+    watch.feed(bytes(wire))
+    assert watch.error is not None
+    assert "event-stream" in watch.error[1]
+
+
+def stream_server(pieces: list[tuple[float, bytes]]) -> Any:
+    """Sends pieces, each after a pause, as HTTP chunks of an event stream."""
+
+    def script(connection: socket.socket, number: int) -> None:
+        while read_request(connection):
+            connection.sendall(
+                f"HTTP/1.1 200 OK\r\nContent-Type: {EVENT_STREAM}\r\n"
+                "Transfer-Encoding: chunked\r\n\r\n".encode()
+            )
+            for pause_s, data in pieces:
+                time.sleep(pause_s)
+                connection.sendall(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            connection.sendall(b"0\r\n\r\n")
+
+    return script
+
+
+def drive(heard: Any, port: int, client: str = "fast") -> Any:
+    ear = heard(
+        sagemaker_target(
+            "e", "us-east-1", endpoint_url=f"http://127.0.0.1:{port}",
+            streaming=True, signed=False, client=client,
+        )
+    )  # fmt: skip
+    ear.send([0.0])
+    return ear
+
+
+@pytest.mark.parametrize("client", ["fast", "boto3"])
+def test_time_to_first_part_and_to_the_end(heard: Any, client: str) -> None:
+    whole = part(b"hello")
+    pieces = [(0.0, whole[:9]), (0.15, whole[9:]), (0.2, part(b"world"))]
+    with scripted(stream_server(pieces)) as port:
+        ear = drive(heard, port, client)
+    row = ear.rows[0]
+    assert ear.outcomes == [Outcome.OK]
+    assert row["first_chunk_s"] - row["scheduled_s"] == pytest.approx(0.15, abs=0.06)
+    assert row["done_s"] - row["scheduled_s"] == pytest.approx(0.35, abs=0.08)
+
+
+@pytest.mark.parametrize("client", ["fast", "boto3"])
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [("ModelStreamError", Outcome.MODEL_ERROR), ("InternalStreamFailure", Outcome.OTHER)],
+)
+def test_an_exception_in_the_stream_is_a_failure(
+    heard: Any, client: str, kind: str, outcome: Outcome
+) -> None:
+    body = {"Message": "the model broke off", "ErrorCode": "StreamBroken"}
+    with scripted(stream_server([(0.0, part(b"a")), (0.0, fault(kind, body))])) as port:
+        ear = drive(heard, port, client)
+    assert ear.outcomes == [outcome]
+    assert kind in ear.texts
+    assert "the model broke off" in ear.texts
+
+
+def test_a_plain_body_has_no_first_part(heard: Any) -> None:
+    def script(connection: socket.socket, number: int) -> None:
+        while read_request(connection):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with scripted(script) as port:
+        ear = drive(heard, port)
+    row = ear.rows[0]
+    assert ear.outcomes == [Outcome.OK]
+    assert row["first_chunk_s"] <= row["done_s"], "streamed as one chunk"
