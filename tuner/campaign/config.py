@@ -39,6 +39,10 @@ class Pace:
         Load of a ramp step over the one before.
     least_verify_s
         Verification at n instances takes the n-th part of the time, but no less.
+    shared_verify
+        Share of the verification spent on one instance when other counts are verified too.
+    ramp_settle_s
+        Settling between steps of the ramp, which need no steady state to be of use.
     safe_shares
         Loads of the safe windows as shares of the predicted limit.
     extra_windows
@@ -47,11 +51,13 @@ class Pace:
 
     floor_s: float = 10.0
     ramp_s: float = 15.0
-    measure_s: float = 90.0
+    measure_s: float = 80.0
     verify_s: float = 150.0
     local_s: float = 60.0
     ramp_factor: float = 1.5
-    least_verify_s: float = 40.0
+    least_verify_s: float = 30.0
+    shared_verify: float = 0.6
+    ramp_settle_s: float = 3.0
     safe_shares: tuple[float, ...] = (0.85, 0.5)
     extra_windows: int = 6
 
@@ -136,6 +142,8 @@ def demo_config(
         local_s=8.0,
         ramp_factor=1.6,
         least_verify_s=8.0,
+        shared_verify=1.0,
+        ramp_settle_s=0.5,
         extra_windows=0,
     )
     return CampaignConfig(

@@ -16,7 +16,7 @@ from tuner.stats.proportions import ShareEstimate, share_interval
 from tuner.stats.requests import FloatArray, Outcome
 from tuner.stats.steady import BACKLOG_LIMIT, TREND_Z_LIMIT, mann_kendall_z, overload_test
 
-RECOVERY_LIMIT = 150_000
+RECOVERY_LIMIT = 100_000
 """Requests used to recover the server: more would not narrow the answer by a per mille."""
 
 _WORK = (Outcome.OK, Outcome.MODEL_ERROR)

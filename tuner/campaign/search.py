@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -224,46 +225,61 @@ def _by_model(
     now = assess(config, results)
     if now.unreachable:
         return Finished("unreachable", "the SLO is missed even when no request waits")
+    # A verification is data too: before it, the limit need only be known well enough to aim.
+    now = yield from _narrow(config, results, now, 2.0 * config.precision)
+    if now.known:
+        now = yield from _verify(config, results, now)
+    if now.known:
+        now = yield from _narrow(config, results, now, _AIM * config.precision)
+    if not (now.known and now.verified(results)):
+        return None
+    counts = ", ".join(map(str, config.instance_counts))
+    sentence = f"the limit is known to {now.half_width:.1%} and was verified on {counts}"
+    reached = now.half_width <= config.precision
+    return Finished("precision" if reached else "not_reached", sentence)
+
+
+def _narrow(
+    config: CampaignConfig, results: list[StageResult], now: Assessment, goal: float
+) -> Generator[Ask, StageResult, Assessment]:
+    """Add safe windows until the half-width is at most the goal."""
     extra = 0
-    while now.known and now.half_width > _AIM * config.precision and extra < pace.extra_windows:
-        length = _needed(config, now, results)
-        rate = 0.85 * now.rate(base)
+    while now.known and now.half_width > goal and extra < config.pace.extra_windows:
+        rate = 0.85 * now.rate(1)
         text = f"narrow the interval from {now.half_width:.1%}"
-        results.append((yield Ask(StageKind.MEASURE, base, rate, length, text)))
+        length = _needed(config, now, results, goal)
+        results.append((yield Ask(StageKind.MEASURE, 1, rate, length, text)))
         now = assess(config, results)
         extra += 1
-    if not now.known:
-        return None
-    return (yield from _verify(config, results, now))
+    return now
 
 
-def _needed(config: CampaignConfig, now: Assessment, results: Sequence[StageResult]) -> float:
+def _needed(
+    config: CampaignConfig, now: Assessment, results: Sequence[StageResult], goal: float
+) -> float:
     """Seconds of one more window so that the precision is likely reached."""
     have = sum(r.spec.duration_s * r.spec.rate_per_s for r in results if r.spec.instance_count == 1)
-    factor = (now.half_width / (_AIM * config.precision)) ** 2 - 1.0
-    seconds = have * factor / (0.85 * now.rate(config.instance_counts[0]))
-    return float(min(max(seconds, 0.5 * config.pace.measure_s), 2.0 * config.pace.measure_s))
+    factor = (now.half_width / goal) ** 2 - 1.0
+    seconds = have * factor / (0.85 * now.rate(1))
+    return float(min(max(seconds, 0.35 * config.pace.measure_s), 2.0 * config.pace.measure_s))
 
 
 def _verify(
     config: CampaignConfig, results: list[StageResult], now: Assessment
-) -> Generator[Ask, StageResult, Finished | None]:
+) -> Generator[Ask, StageResult, Assessment]:
     """Hold one load near the prediction at every count of the plan."""
-    pace = config.pace
+    pace, base = config.pace, config.instance_counts[0]
+    share = 1.0 if len(config.instance_counts) == 1 else pace.shared_verify
     for count in config.instance_counts:
         limit = now.rate(count)
-        length = max(pace.least_verify_s, pace.verify_s / count)
-        if count != config.instance_counts[0]:
+        if count != base:
             text = f"a lower load on {count} instances"
             rate = _SECOND_LOAD * limit
             results.append((yield Ask(StageKind.MEASURE, count, rate, pace.least_verify_s, text)))
         text = f"verify the prediction on {count}"
+        length = max(pace.least_verify_s, share * pace.verify_s / count)
         results.append((yield Ask(StageKind.VERIFY, count, _VERIFY_AT * limit, length, text)))
         now = assess(config, results)
         if not now.known or not now.verified(results):
-            return None
-    return Finished(
-        "precision",
-        f"the limit is known to {now.half_width:.1%} and was verified on "
-        f"{', '.join(map(str, config.instance_counts))}",
-    )
+            return replace(now, estimates=())
+    return now

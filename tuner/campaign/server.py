@@ -127,9 +127,9 @@ def _class_weights(
 
 def _weighted(demand_s: FloatArray, weight: FloatArray | None) -> FloatArray:
     """Demands, ascending, each as often as its weight says."""
-    order = np.argsort(demand_s)
     if weight is None:
-        return np.asarray(demand_s[order])
+        return np.sort(demand_s)
+    order = np.argsort(demand_s)
     cumulative = np.cumsum(weight[order])
     n = max(len(demand_s), 4000)
     at = (np.arange(n) + 0.5) / n * cumulative[-1]

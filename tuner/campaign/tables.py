@@ -29,17 +29,16 @@ def curve_of_server(
         demand_quantiles(model.demand_s, _POINTS), float(model.workers), floor_s=model.floor_s
     )
     objective, failures = found.objective, model.failure_share
+    allowed = (objective.allowance - failures) / (1.0 - failures)
 
-    def capacity(curve: LatencyCurve, count: int) -> float:
-        return float(curve.capacity_per_s(objective, count, failures=failures))
+    def spare(curve: LatencyCurve, count: int) -> float:
+        late = curve.survival(objective.threshold_s, found.rate(count), count)
+        return allowed - float(late)
 
-    goal = found.rate(1)
-    decay = _solve(lambda d: capacity(replace(base, decay=d), 1) - goal, 0.2, 8.0)
-    curve = replace(base, decay=decay)
+    curve = replace(base, decay=_solve(lambda d: spare(replace(base, decay=d), 1), 0.2, 8.0))
     if routing is Routing.RANDOM or largest == 1:
         return curve
-    goal = found.rate(largest)
-    pooling = _solve(lambda g: capacity(replace(curve, pooling=g), largest) - goal, 0.0, 1.0)
+    pooling = _solve(lambda g: spare(replace(curve, pooling=g), largest), 0.0, 1.0)
     return replace(curve, pooling=pooling)
 
 

@@ -49,7 +49,7 @@ class Conversation:
         self._ask: Ask | None = None
         self._index = 0
         self._repeated = False
-        self._settle_s = config.settle_s
+        self._drain_s = 0.0
 
     def start(self) -> StageSpec | Finished:
         """The first stage."""
@@ -58,7 +58,7 @@ class Conversation:
     def tell(self, result: StageResult) -> StageSpec | Finished:
         """Take the result of the stage last named; the next one, or the end."""
         self._index = max(self._index, result.spec.index) + 1
-        self._settle_s = self._config.settle_s + _drain_s(result)
+        self._drain_s = _drain_s(result)
         if result.void and not self._repeated and self._ask is not None:
             self._repeated = True
             return self._spec(replace(self._ask, purpose=f"{self._ask.purpose} (repeated)"))
@@ -79,6 +79,13 @@ class Conversation:
             return finished
         return self._spec(self._ask)
 
+    def _settle(self, ask: Ask) -> float:
+        if ask.kind in (StageKind.WARM_UP, StageKind.FLOOR):
+            return 0.0
+        if ask.kind is StageKind.RAMP:
+            return self._config.pace.ramp_settle_s + self._drain_s
+        return self._config.settle_s + self._drain_s
+
     def _spec(self, ask: Ask) -> StageSpec:
         tree = np.random.SeedSequence([self._config.seed, self._index])
         return StageSpec(
@@ -87,7 +94,7 @@ class Conversation:
             instance_count=ask.instance_count,
             rate_per_s=ask.rate_per_instance_per_s * ask.instance_count,
             duration_s=ask.duration_s,
-            settle_s=0.0 if ask.kind is StageKind.WARM_UP else self._settle_s,
+            settle_s=self._settle(ask),
             arrivals=self._config.arrivals,
             seed=int(tree.generate_state(1)[0]),
             purpose=ask.purpose,
