@@ -9,7 +9,17 @@ from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTracki
 from tuner.campaign.types import GeneratorHealth, ScaleEvent, StageKind, StageResult, StageSpec
 from tuner.interval import Interval
 from tuner.queueing.capacity import CapacityModel, CountCapacity, Gate
-from tuner.recommend.types import Candidate, Expected, Recommendation, Statement
+from tuner.recommend.prices import Price
+from tuner.recommend.types import (
+    Basis,
+    Candidate,
+    Expected,
+    Failing,
+    MinimumPart,
+    Recommendation,
+    Resilience,
+    Statement,
+)
 from tuner.report.data import ReportData, Table
 from tuner.simulator.timeline import Timeline
 from tuner.slo import LatencyObjective, Slo, Verdict
@@ -77,7 +87,8 @@ def stages() -> tuple[StageResult, ...]:
         for rate in rates:
             i = len(result)
             bad = ("send lag p99 41 ms is above the limit of 5 ms",) if i == 17 else ()
-            failures, samples = (0, ())
+            failures = 0
+            samples: tuple[tuple[str, int], ...] = ()
             if rate > 180.0:
                 failures, samples = 40, (("timeout after 4 s", 40),)
             result.append(
@@ -136,6 +147,7 @@ def candidate(
     month: float,
     meets: bool,
     reason: str,
+    failing: tuple[Failing, ...] = (),
 ) -> Candidate:
     policy = (
         None if target is None else TargetTrackingPolicy(ScalingMetric.INVOCATIONS, target, 0, 300)
@@ -154,6 +166,7 @@ def candidate(
         ),
         reason,
         meets,
+        failing,
     )
 
 
@@ -175,14 +188,13 @@ def recommendation(verdict: Verdict = Verdict.MET) -> Recommendation:
     met = verdict is Verdict.MET
     chosen = candidate("searched", 8430.77, 3, 14, 0.00021, 1012.0, True, "least cost in budget")
     alternatives = (
-        candidate("AWS rule: 0.5 of maximum", 5187.0, 2, 18, 4e-6, 1489.0, True, "costs more"),
-        candidate("70 % of maximum", 7261.0, 2, 14, 0.0009, 1160.0, True, "loses a zone badly"),
-        candidate("static peak fleet", None, 7, 7, 2e-7, 1159.2, True, "no scaling at all"),
-        candidate("today", 9800.0, 1, 8, 0.031, 905.0, False, "spike at 18:25 outruns launches"),
+        candidate("aws_half_of_maximum", 5187.0, 2, 18, 4e-6, 1489.0, True, "costs more"),
+        candidate("70_percent_of_maximum", 7261.0, 2, 14, 0.0009, 1160.0, True, "no zone safety"),
+        candidate("fixed_peak_fleet", None, 7, 7, 2e-7, 1159.2, True, "no scaling at all"),
     )
     rejected = (
-        candidate("searched", 9700.0, 2, 14, 0.014, 921.0, False, "1.4 % of requests miss"),
-        candidate("searched", 9100.0, 3, 6, 0.022, 940.0, False, "max capacity below the peak"),
+        candidate("rejected_1", 9700.0, 2, 14, 0.014, 921.0, False, "1.4 % of requests miss"),
+        candidate("rejected_2", 9100.0, 3, 6, 0.022, 940.0, False, "max capacity below the peak"),
     )
     front = tuple(
         candidate("searched", 7000.0 + 300.0 * k, 3, 14, 2e-5 * 2.1**k, 1130.0 - 27.0 * k, True, "")
@@ -197,17 +209,18 @@ def recommendation(verdict: Verdict = Verdict.MET) -> Recommendation:
         rejected=rejected,
         front=front if met else (),
         statements=(
-            Statement("binding", "The flash at 18:25 sets the target; nothing else is close."),
-            Statement("largest jump survived", "Traffic may jump by 43 % within a minute.", 1.43),
-            Statement("days", "On 13 of 14 scoring days no minute missed the SLO."),
+            Statement("binding:minutes", "The flash at 18:25 sets the target."),
+            Statement("largest_jump", "Traffic may jump by 43 % within a minute.", 1.43),
+            Statement("scored_days", "On 13 of 14 scoring days no minute missed the SLO."),
         )
         if met
         else (),
         sensitivities=(
-            Statement("launches take 2 x as long", "Cost rises by 9 %.", 0.09),
-            Statement("traffic grows by 20 %", "Cost rises by 19 %.", 0.19),
-            Statement("SLO 20 % tighter", "Cost rises by 4.1 %.", 0.041),
-            Statement("no zone to lose", "Cost falls by 14 %.", -0.14),
+            Statement("launch_lag_x2", "Launches 2 times as long.", 0.0009, "share of requests"),
+            Statement("growth_x1.25", "Traffic times 1.25.", 0.0031, "share of requests"),
+            Statement("capacity_low", "Capacity at its low end.", 0.0004, "share of requests"),
+            Statement("budget_x0.5", "Half the budgets: +4.1 % cost.", 0.041, "share of cost"),
+            Statement("budget_x2", "Twice the budgets: -14 % cost.", -0.14, "share of cost"),
         )
         if met
         else (),
@@ -217,6 +230,36 @@ def recommendation(verdict: Verdict = Verdict.MET) -> Recommendation:
         warnings=("Two weeks do not determine a policy against rare spikes.",) if met else (),
         instance_type="ml.m5.xlarge",
         price_per_hour_usd=0.23,
+        price=Price("ml.m5.xlarge", 0.23, "A", "AWS Price List", "2026-07-01"),
+        basis=Basis(
+            14,
+            tuple(range(10)),
+            (10, 11, 12, 13),
+            (214.0, 240.0),
+            True,
+            420,
+            0.01,
+            0.005,
+            Resilience("zone", 1, 3),
+            0,
+        ),
+        minimum=(
+            MinimumPart("base", 2, 331.2, "2 for the quiet hours."),
+            MinimumPart("resilience", 1, 165.6, "1 to lose 1 zone of 3."),
+        )
+        if met
+        else (),
+        today=candidate(
+            "today",
+            9800.0,
+            1,
+            8,
+            0.031,
+            905.0,
+            False,
+            "spike at 18:25 outruns launches",
+            (Failing.REQUESTS, Failing.MINUTES),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ GOOD: dict[str, object] = {
     "image_uri": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/model:1.2",
     "model_data_s3": "s3://bucket/model.tar.gz",
 }
-SCALED = {"min_capacity": 2, "max_capacity": 8}
+SCALED: dict[str, object] = {"min_capacity": 2, "max_capacity": 8}
 CAPTURE = {"destination_s3_uri": "s3://bucket/capture", "sampling_percentage": 20}
 CANARY = {"strategy": "CANARY", "size": 10}
 
@@ -50,7 +51,7 @@ ACCEPTED: list[dict[str, object]] = [
     {"routing_strategy": "LEAST_OUTSTANDING_REQUESTS"},
 ]
 
-REFUSED: list[tuple[str, dict[str, object]]] = [
+REFUSED: list[tuple[str, Any]] = [
     *(("name", {"name": v}) for v in ("", "-a", "a-", "a_b", "a.b", "a" * 64, "a b")),
     *(("sm_role_arn", {"sm_role_arn": v}) for v in ("role", "arn:aws:iam::12:role/x")),
     *(("image_uri", {"image_uri": v}) for v in ("", "a b", "a" * 256)),
@@ -88,7 +89,7 @@ REFUSED: list[tuple[str, dict[str, object]]] = [
         )
     ),
     *(
-        ("data_capture", {"data_capture": CAPTURE | change})
+        ("data_capture", {"data_capture": CAPTURE | dict[str, object](change)})
         for change in (
             {"sampling_percentage": 101},
             {"sampling_percentage": -1},

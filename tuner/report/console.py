@@ -13,10 +13,12 @@ from tuner.report.answer import (
     compared,
     cost_words,
     headroom_words,
+    policy_words,
     sentence,
     settings,
 )
-from tuner.report.words import plain
+from tuner.report.names import failings, others, reason, said
+from tuner.report.words import percent, plain
 from tuner.slo import Verdict
 
 WIDTH = 96
@@ -49,11 +51,16 @@ def _answer(recommendation: Recommendation, chosen: Candidate) -> list[str]:
     lines += _field("traffic", recommendation.traffic_name)
     lines += _field("inside SLO", attainment_words(chosen))
     lines += _field("cost", cost_words(chosen))
-    for other in recommendation.alternatives[:MAX_ITEMS]:
-        parts = [compared(other, chosen), attainment_words(other).split(" (")[0] + " inside SLO"]
-        verdict = "meets the budget" if other.meets else f"does not do: {other.reason}"
-        lines += _field("against", f"{other.name}: {', '.join(p for p in parts if p)}; {verdict}")
+    for other in others(recommendation)[:MAX_ITEMS]:
+        lines += _field("against", f"{said(other.name)}: {_beside(other, chosen)}")
     return lines
+
+
+def _beside(other: Candidate, chosen: Candidate | None) -> str:
+    change = compared(other, chosen)
+    inside = percent(other.expected.slo_attainment.mid)
+    verdict = "would do" if other.meets else f"fails: {failings(other) or reason(other)}"
+    return ", ".join(p for p in (change and f"cost {change}", f"{inside} inside SLO", verdict) if p)
 
 
 def _no_answer(recommendation: Recommendation) -> list[str]:
@@ -62,7 +69,10 @@ def _no_answer(recommendation: Recommendation) -> list[str]:
         lines += _capacity(recommendation)
     failed = [g for g in recommendation.capacity.gates if not g.passed]
     lines += _listed("reason", tuple(g.sentence for g in failed))
-    lines += _listed("reason", tuple(c.reason for c in recommendation.rejected))
+    for statement in recommendation.statements:
+        lines += _field("next" if statement.name == "proposal" else "reason", statement.sentence)
+    for other in (*others(recommendation), *recommendation.rejected)[:MAX_ITEMS]:
+        lines += _field("tried", f"{policy_words(other)}: {_beside(other, None)}")
     lines += _listed("next", tuple(dict.fromkeys(g.remedy for g in failed if g.remedy)))
     return lines
 

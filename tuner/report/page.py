@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from tuner import __version__
 from tuner.interval import Interval
-from tuner.recommend.types import Candidate, Recommendation
-from tuner.report import answer, words
+from tuner.recommend.types import Candidate, Recommendation, Statement
+from tuner.report import answer, names, words
 from tuner.report.data import Pairs, ReportData, StageRow, Table, View
 from tuner.report.figures import draw_all
 from tuner.report.figures.canvas import PALETTE, Drawing
@@ -61,6 +61,9 @@ def render_html(data: ReportData, drawn: Sequence[Drawing] | None = None) -> str
         settings=answer.settings(data.recommendation) if data.recommendation else (),
         facts=_facts(view),
         capacities=_capacities(data),
+        minimum=_minimum(data.recommendation),
+        statements=_said(data.recommendation.statements) if data.recommendation else (),
+        sensitivities=_said(data.recommendation.sensitivities) if data.recommendation else (),
         gates=data.capacity.gates if data.capacity is not None else (),
         candidates=_candidates(data.recommendation),
         stages=_stages(view),
@@ -77,7 +80,8 @@ def _variables(theme: int) -> Markup:
 def _figures(drawn: Sequence[Drawing]) -> dict[str, list[dict[str, Any]]]:
     """Group of the page to its figures; the drawings are our own SVG, already escaped."""
     groups: dict[str, list[dict[str, Any]]] = {"latency": [], "time": [], "day": [], "trade": []}
-    place = {"over-time": "time", "hardest-day": "day", "front": "trade", "sensitivity": "trade"}
+    place = {"over-time": "time", "hardest-day": "day", "front": "trade"}
+    place |= {"sensitivity-misses": "trade", "sensitivity-cost": "trade"}
     for figure in drawn:
         groups[place.get(figure.name, "latency")].append(
             {
@@ -95,11 +99,14 @@ def _lead(data: ReportData) -> str:
         return answer.sentence(data.recommendation)
     if data.problem is not None:
         return data.problem
+    refused = names.refusal(data.recommendation) if data.recommendation is not None else None
+    if refused is not None:
+        return refused
     failed = [g for g in data.capacity.gates if not g.passed] if data.capacity is not None else []
     if failed:
         return failed[0].sentence
     if data.recommendation is not None and data.recommendation.rejected:
-        return data.recommendation.rejected[0].reason
+        return names.reason(data.recommendation.rejected[0])
     return "Nothing was measured that an answer could rest on." if not data.stages else ""
 
 
@@ -121,6 +128,7 @@ def _facts(view: View) -> Pairs:
             facts.append(("Expected cost", answer.cost_words(chosen)))
         peak = words.number(data.recommendation.peak_per_min)
         facts.append(("Traffic", f"{data.recommendation.traffic_name}, peak {peak} per minute"))
+        facts += _basis(data.recommendation)
     measured = f"{len(view.rows)} stages, {words.number(float(view.requests), 9)} requests"
     if data.duration_s is not None:
         measured += f" in {words.span(data.duration_s)}"
@@ -128,6 +136,43 @@ def _facts(view: View) -> Pairs:
         measured += f", {words.money(data.money_spent_usd)} spent"
     facts.append(("Measured", measured))
     return tuple(facts)
+
+
+def _basis(recommendation: Recommendation) -> Pairs:
+    """What the answer rests on besides the measurements."""
+    facts: list[tuple[str, str]] = []
+    basis, price = recommendation.basis, recommendation.price
+    if basis is not None:
+        days = f"{len(basis.chosen_on_days)} of {basis.traffic_days} days"
+        scored = f", scored on {len(basis.scored_on_days)} others" if basis.scored_on_days else ""
+        facts.append(("Chosen", f"among {basis.policies:,} policies on {days}{scored}"))
+        lags = sorted(basis.launch_lag_s)
+        if lags:
+            ends = dict.fromkeys(words.span(lag) for lag in (lags[0], lags[-1]))
+            known = "measured" if basis.launch_lag_measured else "assumed, not measured"
+            facts.append(("Launch of an instance", f"{' to '.join(ends)} ({known})"))
+    if price is not None:
+        origin = ", ".join(p for p in (price.source, price.date) if p)
+        hour = f"{words.money(price.usd_per_hour)} per instance-hour"
+        facts.append(("Price", f"{hour} (grade {price.grade}: {origin})"))
+    return tuple(facts)
+
+
+def _minimum(recommendation: Recommendation | None) -> Table | None:
+    """The minimum capacity as a sum."""
+    if recommendation is None or not recommendation.minimum:
+        return None
+    rows = tuple(
+        (m.role, str(m.instances), words.money(m.cost_per_month_usd), m.sentence)
+        for m in recommendation.minimum
+    )
+    total = sum(m.instances for m in recommendation.minimum)
+    header = ("Part", "Instances", "USD per month", "What it is for")
+    return Table(f"Why the minimum is {total}", header, rows)
+
+
+def _said(statements: Sequence[Statement]) -> Pairs:
+    return tuple((names.said(s.name), s.sentence) for s in statements)
 
 
 def _capacities(data: ReportData) -> Table | None:
@@ -161,15 +206,16 @@ def _candidates(recommendation: Recommendation | None) -> list[dict[str, Any]]:
         return []
     chosen = recommendation.chosen
     listed: list[tuple[Candidate, str]] = [(chosen, "chosen")] if chosen is not None else []
-    listed += [(c, "meets" if c.meets else "fails") for c in recommendation.alternatives]
+    listed += [(c, "meets" if c.meets else "fails") for c in names.others(recommendation)]
     listed += [(c, "rejected") for c in recommendation.rejected]
     return [_candidate(c, role, chosen) for c, role in listed]
 
 
 def _candidate(candidate: Candidate, role: str, chosen: Candidate | None) -> dict[str, Any]:
     expected = candidate.expected
+    safe = expected.resilient_minute_share
     return {
-        "name": "Recommended" if role == "chosen" else candidate.name,
+        "name": names.said("chosen" if role == "chosen" else candidate.name),
         "role": role,
         "policy": answer.policy_words(candidate),
         "attainment": _two(expected.slo_attainment, words.percent),
@@ -178,7 +224,9 @@ def _candidate(candidate: Candidate, role: str, chosen: Candidate | None) -> dic
         "month": _two(expected.cost_per_month_usd, words.money),
         "million": _two(expected.cost_per_million_usd, words.money),
         "compared": answer.compared(candidate, chosen),
-        "reason": candidate.reason,
+        "reason": names.reason(candidate),
+        "failing": names.failings(candidate) or "misses the budget",
+        "safe": "" if safe is None else f"survives the loss in {words.percent(safe)}",
     }
 
 

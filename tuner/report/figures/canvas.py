@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from tuner.report.words import plain
 
@@ -70,6 +71,9 @@ _RC: dict[Any, Any] = {
     "ytick.labelcolor": LIGHT["ink"],
     "legend.frameon": False,
     "legend.fontsize": 8.5,
+    "axes.prop_cycle": cycler(color=[LIGHT["ink"]]),
+    "lines.color": LIGHT["ink"],
+    "patch.facecolor": LIGHT["area"],
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
     "path.simplify": True,

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from tuner.recommend.types import Candidate, Recommendation
+from tuner.report import names
 from tuner.report.data import View
 from tuner.report.figures.canvas import (
     LIGHT,
@@ -23,6 +25,10 @@ from tuner.report.figures.canvas import (
     plain_ticks,
     style,
 )
+from tuner.report.words import number
+
+MISSES, COST = "share of requests", "share of cost"
+"""Units of the sensitivities that are drawn."""
 
 LEAST_MISS_PERCENT = 1e-4
 """Misses below one in a million are drawn there: the logarithm of none has no place."""
@@ -33,8 +39,8 @@ def draw(view: View, *, png: bool) -> list[Drawing]:
     recommendation = view.data.recommendation
     if recommendation is None:
         return []
-    drawn = (_front(recommendation, png), _sensitivity(recommendation, png))
-    return [d for d in drawn if d is not None]
+    front = _front(recommendation, png)
+    return [*([front] if front is not None else []), *_sensitivities(recommendation, png)]
 
 
 def cost_of(candidate: Candidate, priced: bool) -> float:
@@ -50,7 +56,7 @@ def _miss_percent(candidate: Candidate) -> float:
 
 
 def _front(recommendation: Recommendation, png: bool) -> Drawing | None:
-    chosen, others = recommendation.chosen, recommendation.alternatives
+    chosen, others = recommendation.chosen, names.others(recommendation)
     shown = [*recommendation.front, *others, *([chosen] if chosen is not None else [])]
     if len(shown) < 2:
         return None
@@ -84,7 +90,9 @@ def _front(recommendation: Recommendation, png: bool) -> Drawing | None:
                 clip_on=False,
                 **look,
             )
-            handles.append(Line2D([], [], ls="none", mfc=face, label=label(other.name, 30), **look))
+            handles.append(
+                Line2D([], [], ls="none", mfc=face, label=label(names.said(other.name), 26), **look)
+            )
         if chosen is not None:
             star: dict[str, Any] = {"marker": "*", "markersize": 14, "color": LIGHT["good"]}
             axes.plot(
@@ -111,39 +119,78 @@ def _front(recommendation: Recommendation, png: bool) -> Drawing | None:
         return finish(figure, "front", caption, caption, png=png)
 
 
-def _sensitivity(recommendation: Recommendation, png: bool) -> Drawing | None:
-    bars = [(label(s.name, 34), s.value) for s in recommendation.sensitivities]
-    known = [(n, v) for n, v in bars if v is not None and math.isfinite(v)]
-    if not known:
-        return None
-    with style("sensitivity"):
-        figure = new_figure(5.0, 1.25 + 0.33 * len(known))
-        height = figure.get_figheight()
-        axes = figure.add_axes((0.43, 0.5 / height, 0.53, 1.0 - 0.95 / height))
-        values = np.array([v for _, v in known]) * 100.0
-        y = np.arange(len(known))[::-1]
-        colours = [LIGHT["bad"] if v > 0 else LIGHT["good"] for v in values]
+def _sensitivities(recommendation: Recommendation, png: bool) -> list[Drawing]:
+    """One figure for statements about misses, one for those about cost."""
+    drawn = []
+    for unit in (MISSES, COST):
+        known = [
+            (label(names.said(s.name), 24), 100.0 * s.value)
+            for s in recommendation.sensitivities
+            if s.unit == unit and s.value is not None and math.isfinite(s.value)
+        ]
+        if any(value for _, value in known):
+            drawn.append(_bars(recommendation, unit, known, png))
+    return drawn
+
+
+def _bars(
+    recommendation: Recommendation, unit: str, bars: Sequence[tuple[str, float]], png: bool
+) -> Drawing:
+    misses = unit == MISSES
+    name = "sensitivity-misses" if misses else "sensitivity-cost"
+    with style(name):
+        height = 1.3 + 0.3 * len(bars)
+        figure = new_figure(5.0, height)
+        axes = figure.add_axes((0.36, 0.5 / height, 0.6, 1.0 - 1.12 / height))
+        values = np.array([v for _, v in bars])
+        y = np.arange(len(bars))[::-1]
+        colours = [LIGHT["s0"] if misses else LIGHT["bad" if v > 0 else "good"] for v in values]
         axes.barh(y, values, height=0.6, color=colours)
         axes.axvline(0.0, color=LIGHT["ink"], linewidth=0.9)
-        axes.set_yticks(y, [n for n, _ in known])
+        axes.set_yticks(y, [n for n, _ in bars])
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
-        _bar_ends(axes, y, values)
-        axes.set_xlabel("change of cost, %")
-        axes.set_title("What moves the cost", x=-0.75, pad=8)
-        caption = "Change of the recommended policy's cost when one assumption changes alone."
-        return finish(figure, "sensitivity", caption, caption, png=png)
+        axes.xaxis.set_major_formatter(plain_ticks)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        handles = _reference_lines(axes, recommendation, values) if misses else []
+        _bar_ends(axes, y, values, signed=not misses)
+        title = "Requests that miss the SLO if" if misses else "Change of cost if"
+        axes.set_xlabel("% of requests" if misses else "% of cost")
+        axes.set_title(f"{title} one assumption changes", x=-0.6, pad=22 if handles else 8)
+        if handles:
+            key(axes, handles, columns=2)
+        caption = (
+            "Share of requests over the SLO when one assumption changes and the recommended "
+            "policy stays."
+            if misses
+            else "What the cheapest policy would cost under other budgets."
+        )
+        return finish(figure, name, caption, caption, png=png)
 
 
-def _bar_ends(axes: Any, y: Sequence[int] | Any, values: Any) -> None:
-    reach = max(float(np.abs(values).max()), 1e-9)
-    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    room = 0.32 * max(high - low, reach)
+def _reference_lines(axes: Any, recommendation: Recommendation, values: Any) -> list[Any]:
+    handles = []
+    budget = recommendation.basis.budget_requests * 100.0 if recommendation.basis else None
+    if budget is not None and budget <= 3.0 * float(values.max()):
+        axes.axvline(budget, color=LIGHT["bad"], linestyle=(0, (5, 3)), linewidth=1.2)
+        words = f"budget {plain_ticks(budget)} %"
+        handles.append(Line2D([], [], color=LIGHT["bad"], ls=(0, (5, 3)), label=words))
+    if recommendation.chosen is not None:
+        base = (1.0 - recommendation.chosen.expected.slo_attainment.mid) * 100.0
+        axes.axvline(base, color=LIGHT["good"], linestyle=(0, (1, 1.5)), linewidth=1.4)
+        handles.append(Line2D([], [], color=LIGHT["good"], ls=(0, (1, 1.5)), label="as expected"))
+    return handles
+
+
+def _bar_ends(axes: Any, y: Any, values: Any, *, signed: bool) -> None:
+    low, high = axes.get_xlim()
+    low, high = min(0.0, float(values.min())), max(high, float(values.max()), 1e-9)
+    room = 0.32 * (high - low)
     axes.set_xlim(low - (room if low < 0 else 0.0), high + room)
     for at, value in zip(y, values, strict=True):
         side = 1 if value >= 0 else -1
         axes.annotate(
-            f"{value:+.3g} %",
+            f"{value:+.3g} %" if signed else f"{number(float(value), 2)} %",
             (value, at),
             xytext=(4 * side, 0),
             textcoords="offset points",
