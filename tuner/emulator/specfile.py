@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from tuner.emulator.params import NAME
 from tuner.emulator.spec import EmulatorSpec, Fault, FaultKind, ResponseSpec, VariantSpec
 from tuner.errors import PlanError, Problem
 from tuner.fleet.service import ServiceTime, Shape
@@ -45,7 +47,8 @@ class Table:
         """A number within [low, high]; ``above`` excludes ``low``."""
         value = self._data.pop(key, default)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        good = number and low <= value <= high and not (above and value == low)
+        endless = number and math.isinf(value) and not math.isinf(default)
+        good = number and low <= value <= high and not endless and not (above and value == low)
         if not good:
             least = f"above {low:g}" if above else f"{low:g} or more"
             most = "" if math.isinf(high) else f", at most {high:g}"
@@ -152,9 +155,12 @@ def _instance(table: Table | None) -> InstanceSpec:
     batching = table.table("batching")
     cold = table.table("cold_start")
     parts = {"contention": contention, "batching": batching, "cold_start": cold}
-    if contention is not None and batching is not None:
+    sharing = None
+    if contention is not None:
+        sharing = Contention(contention.number("alpha", 0.0), contention.number("beta", 0.0))
+    if sharing is not None and batching is not None:
         table.problem("batching", "excludes contention", "both", "one of the two")
-        contention = None
+        sharing = None
     order = table.choice("order", QueueOrder, QueueOrder.FIFO)
     if order is QueueOrder.RANDOM and (contention or batching):
         table.problem("order", "needs independent workers", order.value, "fifo")
@@ -164,9 +170,7 @@ def _instance(table: Table | None) -> InstanceSpec:
         workers=table.integer("workers", 4, low=1, high=4096),
         queue_limit=table.integer("queue_limit", 0) if table.has("queue_limit") else None,
         order=order,
-        contention=None
-        if contention is None
-        else Contention(contention.number("alpha", 0.0), contention.number("beta", 0.0)),
+        contention=sharing,
         batching=None
         if batching is None
         else Batching(
@@ -290,6 +294,15 @@ def parse_spec(text: str, source: str) -> EmulatorSpec:
         instance_quota=top.integer("instance_quota", 1000),
         max_payload_bytes=top.integer("max_payload_bytes", 25 * 1024**2, high=2**30),
     )
+    names = [v.name for v in variants]
+    for text, key in [(name, "endpoint.name"), *((n, "variant") for n in names)]:
+        if not re.fullmatch(NAME, text):
+            top.problem(key, "not a SageMaker name", text, "letters, digits and hyphens, 1 to 63")
+    if len(set(names)) != len(names):
+        top.problem("variants", "a variant name is used twice", names, "different names")
+    if not spec.response.content_type.isprintable():
+        top.problem("response.content_type", "not a header value", spec.response.content_type,
+                    "printable text")  # fmt: skip
     top.done()
     if problems:
         raise PlanError(source, problems)
