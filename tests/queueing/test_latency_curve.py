@@ -26,10 +26,11 @@ def test_curve_of_exponential_demands_is_mmc(workers: int) -> None:
         rate = rho * workers / 0.05
         for t in (0.02, 0.1, 0.4):
             exact = float(mmc.sojourn_survival(t, rate, workers, 0.05))
-            assert float(curve.survival(t, rate)) == pytest.approx(exact, rel=0.01)
+            # A demand beyond the last of 2,000 points cannot be told from it.
+            assert float(curve.survival(t, rate)) == pytest.approx(exact, rel=0.01, abs=2.5e-4)
         for q in (0.5, 0.95, 0.99):
             exact = mmc.sojourn_quantile_s(q, rate, workers, 0.05)
-            assert float(curve.quantile_s(q, rate)) == pytest.approx(exact, rel=0.005)
+            assert float(curve.quantile_s(q, rate)) == pytest.approx(exact, rel=0.008)
 
 
 @pytest.mark.parametrize(("workers", "slo_s", "rate"), [(4, 0.3, 59.9616), (8, 0.3, 138.6624)])
@@ -190,7 +191,13 @@ def test_more_points_resolve_a_p999() -> None:
         assert float(curve.quantile_s(0.999, rate)) == pytest.approx(exact, rel=0.003)
 
 
-def test_capacity_interval_covers_its_middle() -> None:
-    interval = capacity_interval(np.arange(101.0), 50.0)
-    assert (interval.low, interval.mid, interval.high) == pytest.approx((2.5, 50.0, 97.5))
-    assert capacity_interval([1.0, 2.0], 5.0).high == 5.0
+def test_capacity_interval_has_the_spread_of_the_members() -> None:
+    rng = np.random.default_rng(54)
+    held = 0
+    for _ in range(300):
+        noise = rng.normal(0.0, 0.1, 21)
+        interval = capacity_interval(50.0 * np.exp(noise[1:]), 50.0 * math.exp(noise[0]))
+        held += interval.low <= 50.0 <= interval.high
+    assert 0.91 <= held / 300 <= 0.98
+    nothing = capacity_interval([0.0, 3.0], 2.0)
+    assert (nothing.low, nothing.mid, nothing.high) == (0.0, 2.0, 3.0)

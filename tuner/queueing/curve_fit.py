@@ -23,7 +23,7 @@ FIT_WEIGHTS = (1.0, 1.0, 1.0, 0.7)
 RESIDUAL_SCALE = 0.05
 """Size of a residual in ln units that counts as one."""
 
-RESIDUAL_LIMIT = 0.10
+RESIDUAL_LIMIT = 0.06
 POOLING_LIMIT = 0.6
 _FIT_DEMANDS = 500
 _FIT_REACH = math.log(8.0)
@@ -126,7 +126,7 @@ class CurveFit:
 
     @property
     def residual_ok(self) -> bool:
-        """Whether the formula describes the windows (rms at most 10 %)."""
+        """Whether the formula describes the windows (rms at most 6 %)."""
         return self.residual_rms <= RESIDUAL_LIMIT
 
     @property

@@ -276,8 +276,28 @@ def demand_quantiles(demand_s: ArrayLike, points: int = DEMAND_POINTS) -> FloatA
 
 
 def capacity_interval(values: ArrayLike, mid: float, level: float = 0.95) -> Interval:
-    """Percentile interval of an ensemble of capacities, shape (members,), around ``mid``."""
+    """Interval of a capacity from an ensemble of plausible ones.
+
+    Parameters
+    ----------
+    values
+        Capacities of the members, shape (members,), at least two.
+    mid
+        The capacity of the best fit.
+    level
+        Confidence.
+
+    Notes
+    -----
+    ``mid`` times exp(+- t sd) with the spread of the logarithms: the outer percentiles of
+    some 20 members would be too narrow. When a member has no capacity at all the range of
+    the members is given.
+    """
+    from scipy.special import stdtrit
+
     x = np.asarray(values, dtype=np.float64)
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(x, [tail, 1.0 - tail])
-    return Interval(min(float(low), mid), mid, max(float(high), mid), level)
+    if x.min() <= 0.0 or mid <= 0.0:
+        return Interval(min(float(x.min()), mid), mid, max(float(x.max()), mid), level)
+    t = float(stdtrit(len(x) - 1, 0.5 + level / 2.0))
+    factor = math.exp(t * float(np.log(x).std(ddof=1)))
+    return Interval(mid / factor, mid, mid * factor, level)
