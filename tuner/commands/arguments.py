@@ -42,7 +42,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tuner {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_demo, _init, _emulate, _run, _recommend, _report, _export):
+    for add in (
+        _demo,
+        _init,
+        _emulate,
+        _check,
+        _rehearse,
+        _run,
+        _worker,
+        _recommend,
+        _simulate,
+        _report,
+        _export,
+        _apply,
+        _restore,
+        _traffic,
+    ):
         add(commands)
     return parser
 
@@ -133,6 +148,11 @@ def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="go on with the run in --out (default: the newest unfinished one)",
     )
     parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="let workers of other machines join (tuner worker --master HOST:PORT)",
+    )
+    parser.add_argument(
         "--workers",
         type=_number(1, integer=True),
         metavar="N",
@@ -166,8 +186,8 @@ def _slo_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "recommend", "the policy for a traffic, from a run directory")
+def _question(parser: argparse.ArgumentParser) -> None:
+    """Flags that ask another question of a finished run."""
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument("--traffic", metavar="CSV", help="requests per minute; else the plan's")
     parser.add_argument("--growth", type=_number(1e-6), metavar="X", help="multiply the traffic")
@@ -183,6 +203,18 @@ def _recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="S",
         help="seconds from order to service; default: as measured",
     )
+    parser.add_argument(
+        "--mix",
+        action="append",
+        default=[],
+        metavar="CLASS=SHARE",
+        help="production share of a payload class: heavy=12%%",
+    )
+
+
+def _recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "recommend", "the policy for a traffic, from a run directory")
+    _question(parser)
     parser.add_argument("--json", action="store_true", help="print recommendation.json")
     parser.add_argument(
         "--out", metavar="DIR", help="write there instead of into the run directory"
@@ -208,3 +240,67 @@ def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="hdr: an HdrHistogram log of each stage",
     )
     parser.add_argument("--out", metavar="DIR", help="default: RUN/export")
+
+
+def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "check", "look at a plan and its endpoint, and change nothing")
+    parser.add_argument("plan", metavar="PLAN", help="a tuner.toml")
+    parser.add_argument("--yes-this-is-production", action="store_true")
+
+
+def _rehearse(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "rehearse", "run a plan's campaign in virtual time: what it takes")
+    parser.add_argument("plan", metavar="PLAN", help="a tuner.toml")
+    parser.add_argument("--preset", metavar="NAME", help="server model: an emulator preset")
+    parser.add_argument("--spec", metavar="FILE", help="server model: an emulator spec")
+    parser.add_argument(
+        "--campaigns", type=_number(1, integer=True), default=20, metavar="N", help="default: 20"
+    )
+
+
+def _worker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "worker", "lend this machine's cores to a campaign elsewhere")
+    parser.add_argument("--master", required=True, metavar="HOST:PORT", help="where tuner run is")
+
+
+def _simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "simulate", "what a given policy would do with the traffic")
+    _question(parser)
+    parser.add_argument(
+        "--policy",
+        required=True,
+        metavar="P",
+        help="target=1200,min=2,max=10[,out=0][,in=300][,metric=…], or fixed=4",
+    )
+    parser.add_argument("--json", action="store_true", help="print the candidate as JSON")
+
+
+def _apply(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "apply", "register the recommended policy (dry run by default)")
+    parser.add_argument("run", metavar="RUN", help="a run directory with a recommendation")
+    parser.add_argument("--yes", action="store_true", help="do it; the state before is recorded")
+    parser.add_argument(
+        "--replace-others", action="store_true", help="take other target-tracking policies away"
+    )
+    parser.add_argument("--yes-this-is-production", action="store_true")
+
+
+def _restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "restore", "put an endpoint back as it was before a campaign")
+    parser.add_argument("run", metavar="RUN", help="the run directory of the campaign")
+    parser.add_argument("--applied", action="store_true", help="take back what tuner apply did")
+
+
+def _traffic(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "traffic", "import the traffic an endpoint has had")
+    parser.add_argument("action", choices=("import",))
+    parser.add_argument("endpoint", metavar="ENDPOINT", help="name of the endpoint")
+    parser.add_argument("--variant", metavar="NAME")
+    parser.add_argument("--region", metavar="REGION")
+    parser.add_argument("--profile", metavar="NAME")
+    parser.add_argument("--endpoint-url", metavar="URL")
+    parser.add_argument(
+        "--days", type=_number(1e-3), default=14.0, metavar="N", help="default: 14; at most 15"
+    )
+    parser.add_argument("--out", default="traffic.csv", metavar="FILE")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tuner.campaign.search import CampaignConfig, Finished, estimate_remaining, next_action
+from tuner.campaign.search import CampaignConfig, Finished, conversation, estimate_remaining
 from tuner.campaign.types import (
     LoadBackend,
     ScaleEvent,
@@ -45,13 +45,18 @@ class Controller:
         """
         results = list(self.run.stages())
         events = list(self.run.scale_events())
+        talk = conversation(self.config)
+        action = talk.start()
+        for result in results:
+            if not isinstance(action, Finished):
+                action = talk.tell(result)
         count: int | None = None
         started = self.monotonic()
         with self.ui.live():
-            while True:
-                action = next_action(self.config, results, events)
-                if isinstance(action, Finished):
-                    return action
+            while not isinstance(action, Finished):
+                over = talk.over_limit(results, events, action)
+                if over is not None:
+                    return over
                 if action.instance_count != count:
                     event = self._scale(action, results, started)
                     if event.to_count != event.from_count:
@@ -63,6 +68,8 @@ class Controller:
                 self.ui.say(stage_line(results[-1]))
                 for reason in result.health.void_reasons:
                     self.ui.warn(f"stage {action.index} is void: {reason}")
+                action = talk.tell(results[-1])
+        return action
 
     def _scale(self, action: StageSpec, results: list[StageResult], started: float) -> ScaleEvent:
         remaining, _ = estimate_remaining(self.config, results)

@@ -24,9 +24,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     if args.example:
         ui.result(preset_text(args.preset or DEFAULT_PRESET))
         return 0
-    if args.preset and args.spec:
-        raise InputError("--preset and --spec cannot be given together")
-    spec = _spec(args).with_minute_seconds(args.minute_seconds)
+    spec = spec_from(args.preset, args.spec).with_minute_seconds(args.minute_seconds)
 
     def ready(ready: Ready) -> None:
         ui.result(
@@ -40,10 +38,19 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     return 0
 
 
-def _spec(args: argparse.Namespace) -> EmulatorSpec:
-    if args.spec is None:
-        return preset(args.preset or DEFAULT_PRESET)
-    path = Path(args.spec)
+def spec_from(name: str | None, file: str | None) -> EmulatorSpec:
+    """A preset, or a spec file; the demo's when neither is named.
+
+    Raises
+    ------
+    InputError
+        If both are given, or the file cannot be read or used.
+    """
+    if name is not None and file is not None:
+        raise InputError("--preset and --spec cannot be given together")
+    if file is None:
+        return preset(name or DEFAULT_PRESET)
+    path = Path(file)
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -10,6 +10,8 @@ from tuner.commands.answer import Question, answer, deliver
 from tuner.commands.arguments import SLO_KEYS
 from tuner.commands.inputs import traffic_text
 from tuner.commands.ui import Ui
+from tuner.commands.unrestored import remind
+from tuner.errors import InputError
 
 OVERRIDES = {
     "growth": "traffic.growth",
@@ -25,6 +27,7 @@ OVERRIDES = {
 
 def main(args: argparse.Namespace, ui: Ui) -> int:
     """Work out, write, print."""
+    remind(ui, Path(args.run))
     result = answer(
         Path(args.run),
         ui,
@@ -45,8 +48,21 @@ def question_of(args: argparse.Namespace) -> Question:
     overrides = {
         key: value for flag, key in OVERRIDES.items() if (value := getattr(args, flag)) is not None
     }
+    if args.mix:
+        overrides["traffic.mix"] = dict(_share(text) for text in args.mix)
     traffic = None
     if args.traffic is not None:
         path = Path(args.traffic)
         traffic = (path.name, traffic_text(path))
     return Question(slo, overrides, traffic)
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, equals, share = text.rpartition("=")
+    try:
+        value = float(share.removesuffix("%")) / (100.0 if share.endswith("%") else 1.0)
+    except ValueError:
+        equals = ""
+    if not equals or not name:
+        raise InputError("a mix is not understood", value=text, allowed="CLASS=12% or CLASS=0.12")
+    return name, value

@@ -25,6 +25,8 @@ from tuner.commands.session import (
     terminable,
 )
 from tuner.commands.ui import Ui
+from tuner.commands.unrestored import remind
+from tuner.commands.worker import address_of
 from tuner.endpoints.protocol import CampaignEstimate, Finding
 from tuner.errors import EndpointError, InputError, RunDirectoryError, RunInterruptedError
 from tuner.load.session import LocustSession
@@ -36,6 +38,7 @@ REPORTS = Path("reports")
 
 def main(args: argparse.Namespace, ui: Ui) -> int:
     """Measure and recommend."""
+    remind(ui)
     overrides: dict[str, Any] = {}
     if args.workers is not None:
         overrides["load.workers"] = args.workers
@@ -50,6 +53,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         resume=args.resume,
         agreed=args.yes_this_is_production,
         locustfile=Path(args.locustfile) if args.locustfile else None,
+        listen=address_of(args.listen) if args.listen else None,
         again=f"tuner run {args.plan}",
     )
     return deliver(result, ui)
@@ -63,6 +67,7 @@ def measure_and_answer(
     resume: bool = False,
     agreed: bool = False,
     locustfile: Path | None = None,
+    listen: tuple[str, int] | None = None,
     again: str,
 ) -> Answer:
     """The whole job: campaign, capacity, policy, files.
@@ -94,6 +99,7 @@ def measure_and_answer(
                         payloads,
                         workers=plan.load.workers,
                         locustfile=locustfile,
+                        listen=listen,
                         slo_s=plan.slo.slowest_threshold_s,
                         keep_raw_requests=plan.load.raw_requests_per_stage,
                     ) as session,
@@ -217,6 +223,7 @@ def _open_run(
                 "instance_type": instance_type,
                 "routing": opened.routing.value,
                 "config": state.config_name,
+                "profile": plan.endpoint.profile,
             },
             "payload_classes": list(payloads_of(plan).class_names),
         },

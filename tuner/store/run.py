@@ -27,6 +27,9 @@ from tuner.store.files import write_whole
 
 SCHEMA_VERSION = 1
 JOURNAL = "journal.sqlite"
+CAMPAIGN = "campaign"
+APPLY = "apply"
+"""Why an endpoint was changed."""
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -43,6 +46,7 @@ CREATE TABLE stage (
 CREATE TABLE scale_event (id INTEGER PRIMARY KEY, event TEXT NOT NULL);
 CREATE TABLE restore (
     id INTEGER PRIMARY KEY,
+    purpose TEXT NOT NULL,
     record TEXT NOT NULL,
     restored_at_unix_s REAL
 );
@@ -274,10 +278,15 @@ class Run:
             rows = self._db.execute("SELECT at_unix_s, kind, text FROM note ORDER BY id").fetchall()
             return tuple(Note(*r) for r in rows)
 
-    def record_before_change(self, record_json: str) -> int:
-        """Keep the state of an endpoint before the first change to it; returns the record's id."""
+    def record_before_change(self, record_json: str, purpose: str = CAMPAIGN) -> int:
+        """Keep the state of an endpoint before the first change to it; returns the record's id.
+
+        What a CAMPAIGN changes must be put back; what APPLY changes may be taken back.
+        """
         with self._db:
-            cursor = self._db.execute("INSERT INTO restore (record) VALUES (?)", (record_json,))
+            cursor = self._db.execute(
+                "INSERT INTO restore (purpose, record) VALUES (?, ?)", (purpose, record_json)
+            )
         return int(cursor.lastrowid or 0)
 
     def update_record(self, record_id: int, record_json: str) -> None:
@@ -292,13 +301,14 @@ class Run:
                 "UPDATE restore SET restored_at_unix_s = ? WHERE id = ?", (time.time(), record_id)
             )
 
-    def unrestored(self) -> tuple[tuple[int, str], ...]:
+    def unrestored(self, purpose: str = CAMPAIGN) -> tuple[tuple[int, str], ...]:
         """Records (id, JSON) of changes that have not been undone, newest first."""
+        query = (
+            "SELECT id, record FROM restore WHERE restored_at_unix_s IS NULL AND purpose = ? "
+            "ORDER BY id DESC"
+        )
         with self._reading():
-            query = (
-                "SELECT id, record FROM restore WHERE restored_at_unix_s IS NULL ORDER BY id DESC"
-            )
-            return tuple((int(i), str(r)) for i, r in self._db.execute(query))
+            return tuple((int(i), str(r)) for i, r in self._db.execute(query, (purpose,)))
 
 
 def _configure(db: sqlite3.Connection) -> None:

@@ -1,0 +1,112 @@
+"""``tuner apply``: register the recommended policy; a dry run unless told otherwise."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tuner.commands.session import patient
+from tuner.commands.ui import Ui
+from tuner.commands.unrestored import remind
+from tuner.endpoints.apply import apply_plan, plan_apply
+from tuner.endpoints.records import RestoreRecord
+from tuner.endpoints.sagemaker import SageMakerEndpoint
+from tuner.errors import EndpointError, InputError
+from tuner.plan.parse import parse_plan
+from tuner.recommend.as_json import Document, from_json
+from tuner.store.run import APPLY, Run
+from tuner.terraform.tfvars import safe_target
+
+
+def main(args: argparse.Namespace, ui: Ui) -> int:
+    """Show the difference; with ``--yes`` make it so, recorded first."""
+    remind(ui, Path(args.run))
+    path = Path(args.run)
+    document = read_recommendation(path)
+    if document.policy is None or document.bounds is None:
+        raise InputError(
+            "the recommendation holds no policy", value=document.verdict.value, allowed="MET"
+        )
+    with Run.open(path) as run:
+        driver = driver_of(run)
+        rounded = safe_target(document.policy.target_value)
+        policy = type(document.policy)(
+            document.policy.metric,
+            rounded,
+            document.policy.scale_out_cooldown_s,
+            document.policy.scale_in_cooldown_s,
+            document.policy.disable_scale_in,
+        )
+        plan = plan_apply(driver, policy, document.bounds, replace_others=args.replace_others)
+        for change in plan.changes:
+            ui.result(str(change))
+        for warning in plan.warnings:
+            ui.warn(warning)
+        if plan.empty:
+            ui.result("nothing to change")
+            return 0
+        if not args.yes:
+            ui.result("dry run: nothing was changed; apply with --yes")
+            return 0
+        state = driver.describe()
+        if state.production and not args.yes_this_is_production:
+            raise EndpointError(
+                f"this endpoint is taken for production: {state.production_reason}",
+                value=state.name,
+                hint="add --yes-this-is-production",
+            )
+
+        def keep(record: RestoreRecord) -> None:
+            run.record_before_change(record.to_json(), APPLY)
+
+        with patient(ui, "the policy is being registered"):
+            apply_plan(driver, plan, keep)
+    ui.result(f"applied; take it back with: tuner restore --applied {path}")
+    return 0
+
+
+def read_recommendation(path: Path) -> Document:
+    """The run's ``recommendation.json``.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it cannot be used.
+    """
+    file = path / "recommendation.json"
+    try:
+        text = file.read_text("utf-8")
+    except OSError:
+        raise InputError(
+            "the run has no recommendation", value=str(file), hint=f"tuner recommend {path}"
+        ) from None
+    return from_json(text, str(file))
+
+
+def driver_of(run: Run) -> SageMakerEndpoint:
+    """The SageMaker endpoint a run was made on.
+
+    Raises
+    ------
+    InputError
+        If the run was made on something that has no scaling policy.
+    """
+    meta = run.meta()
+    plan = parse_plan(
+        str(meta["plan"]),
+        source=str(meta["plan_source"]),
+        base_dir=run.path.resolve(),
+        files=False,
+    )
+    table = plan.endpoint
+    private = table.kind == "emulator" and table.endpoint_url is None
+    if table.kind == "http" or private:
+        raise InputError(
+            "the run was not made on an endpoint that is still there and scales",
+            value=table.kind,
+            allowed="a SageMaker endpoint, or an emulator named by endpoint.endpoint_url",
+        )
+    known = meta["endpoint"]
+    return SageMakerEndpoint(
+        str(known["name"]), str(known["variant"]), table.region, table.profile, table.endpoint_url
+    )

@@ -1,0 +1,28 @@
+"""Endpoints that an interrupted campaign left changed: every command reminds of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tuner.commands.ui import Ui
+from tuner.errors import RunDirectoryError
+from tuner.store.run import JOURNAL, Run
+
+REPORTS = Path("reports")
+
+
+def remind(ui: Ui, *runs: Path) -> None:
+    """Warn of every run, among these and under ``reports/``, whose endpoint is not as it was."""
+    paths = {p.resolve(): p for p in (*runs, *(j.parent for j in REPORTS.glob(f"*/{JOURNAL}")))}
+    for path in paths.values():
+        if not (path / JOURNAL).is_file():
+            continue
+        try:
+            with Run.open(path) as run:
+                left = run.unrestored()
+        except RunDirectoryError:
+            continue  # a damaged run elsewhere must not stop this command
+        for _, record in left:
+            name = json.loads(record).get("endpoint", "?")
+            ui.warn(f"endpoint {name} is still as a campaign left it; run: tuner restore {path}")
