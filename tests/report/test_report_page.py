@@ -93,7 +93,7 @@ def test_everything_asked_for_is_on_the_page(page: str) -> None:
     text = words_of(page)
     for part in (
         "AWS rule: half of maximum",
-        "+47%",
+        "+47 %",
         "too many bad minutes",
         "rejected",
         "Stage 17 is void",

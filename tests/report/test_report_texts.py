@@ -32,7 +32,7 @@ def test_lines_fit_the_terminal(verdict: Verdict) -> None:
 def test_the_terminal_says_what_to_set_and_what_it_saves() -> None:
     text = console_text(samples.recommendation())
     assert "target_value       = 8430" in text
-    assert "AWS rule: half of maximum: cost +47%" in text
+    assert "AWS rule: half of maximum: cost +47 %" in text
     assert "fails: too many slow requests, too many bad minutes" in " ".join(text.split())
 
 

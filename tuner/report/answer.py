@@ -84,7 +84,7 @@ def capacity_words(entry: CountCapacity) -> str:
     rate = entry.rate_per_s
     per_min = rate.scaled(1.0 / per_min_to_per_s(1.0))
     return (
-        f"{interval(rate)} requests/s per instance at {rate.level:.0%} confidence "
+        f"{interval(rate)} requests/s per instance at {percent(rate.level)} confidence "
         f"= {interval(per_min, 4)} per minute"
     )
 
@@ -111,7 +111,9 @@ def headroom_words(recommendation: Recommendation) -> str | None:
     share = per_min_to_per_s(policy.target_value) / entries[0].rate_per_s.mid
     count = entries[0].instance_count
     plural = "" if count == 1 else "s"
-    return f"{share:.0%} of what an instance carries (measured at {count} instance{plural})"
+    return (
+        f"{round(100 * share)} % of what an instance carries (measured at {count} instance{plural})"
+    )
 
 
 def compared(candidate: Candidate, chosen: Candidate | None) -> str:
@@ -122,7 +124,7 @@ def compared(candidate: Candidate, chosen: Candidate | None) -> str:
     if base <= 0.0 or not math.isfinite(own):
         return ""
     change = own / base - 1.0
-    return "same cost" if abs(change) < 0.005 else f"{change:+.0%}"
+    return "same cost" if abs(change) < 0.005 else f"{100 * change:+.0f} %"
 
 
 def _cost(candidate: Candidate, other: Candidate) -> float:

@@ -23,6 +23,7 @@ from tuner.slo import Verdict
 
 WIDTH = 96
 MAX_ITEMS = 6
+MAX_TRIED = 3
 
 
 def console_text(recommendation: Recommendation) -> str:
@@ -71,7 +72,8 @@ def _no_answer(recommendation: Recommendation) -> list[str]:
     lines += _listed("reason", tuple(g.sentence for g in failed))
     for statement in recommendation.statements:
         lines += _field("next" if statement.name == "proposal" else "reason", statement.sentence)
-    for other in (*others(recommendation), *recommendation.rejected)[:MAX_ITEMS]:
+    tried = [c for c in others(recommendation) if c is not recommendation.proposal]
+    for other in [*tried, *recommendation.rejected][:MAX_TRIED]:
         lines += _field("tried", f"{policy_words(other)}: {_beside(other, None)}")
     lines += _listed("next", tuple(dict.fromkeys(g.remedy for g in failed if g.remedy)))
     return lines

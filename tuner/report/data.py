@@ -106,9 +106,11 @@ class ReportData:
 
     @property
     def remedies(self) -> tuple[str, ...]:
-        """Remedies of failed gates, then ``next_steps``; the usual ones when there are none."""
+        """Remedies of failed gates, a proposal, ``next_steps``; else the usual ones."""
         gates = self.capacity.gates if self.capacity is not None else ()
         failed = [g.remedy for g in gates if not g.passed and g.remedy]
+        said = self.recommendation.statements if self.recommendation is not None else ()
+        failed += [s.sentence for s in said if s.name == "proposal"]
         usual = () if failed or self.next_steps else USUAL_REMEDIES[self.verdict]
         return tuple(dict.fromkeys([*failed, *self.next_steps, *usual]))
 

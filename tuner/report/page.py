@@ -145,7 +145,7 @@ def _basis(recommendation: Recommendation) -> Pairs:
     if basis is not None:
         days = f"{len(basis.chosen_on_days)} of {basis.traffic_days} days"
         scored = f", scored on {len(basis.scored_on_days)} others" if basis.scored_on_days else ""
-        facts.append(("Chosen", f"among {basis.policies:,} policies on {days}{scored}"))
+        facts.append(("Searched", f"{basis.policies:,} policies on {days}{scored}"))
         lags = sorted(basis.launch_lag_s)
         if lags:
             ends = dict.fromkeys(words.span(lag) for lag in (lags[0], lags[-1]))
@@ -192,7 +192,7 @@ def _capacities(data: ReportData) -> Table | None:
     level = data.capacity.by_count[0].rate_per_s.level
     header = (
         "Instances",
-        f"Requests/s per instance ({level:.0%} interval)",
+        f"Requests/s per instance ({words.percent(level)} interval)",
         "Per minute per instance",
         "Requests/s, whole endpoint",
         "Requests behind it",

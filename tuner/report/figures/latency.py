@@ -87,7 +87,8 @@ def _limits(
     highs = [min(v, reach) for i in known for v in (i.mid, i.high) if math.isfinite(v)]
     if threshold_s is not None:
         mids.append(threshold_s)
-        highs.append(threshold_s)
+        # Room above the line for the capacity intervals that stand on it.
+        highs.append(1.25 * threshold_s)
     if not mids:
         return s_to_ms(0.1 * slowest_s), s_to_ms(slowest_s)
     return s_to_ms(0.8 * min(mids)), s_to_ms(1.15 * max(highs))

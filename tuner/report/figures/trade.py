@@ -197,4 +197,5 @@ def _bar_ends(axes: Any, y: Any, values: Any, *, signed: bool) -> None:
             va="center",
             ha="left" if side > 0 else "right",
             fontsize=8.5,
+            bbox={"facecolor": LIGHT["paper"], "edgecolor": "none", "pad": 0.8},
         )
