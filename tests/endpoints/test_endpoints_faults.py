@@ -75,7 +75,7 @@ def campaign_with(fault: Callable[[int, str], Fault | None]) -> tuple[Campaign, 
 def clean_calls() -> int:
     campaign, fake, completed = campaign_with(lambda index, operation: None)
     assert completed
-    assert len(campaign.journal) == 2
+    assert len(campaign.journal) == 4
     return len(fake.calls)
 
 

@@ -155,7 +155,9 @@ def test_restore_from_a_fresh_process_and_again(account: Account) -> None:
     assert (again.complete, again.actions, again.differences) == (True, (), ())
 
 
-def test_restoring_again_leaves_a_count_to_the_policies(account: Account) -> None:
+def test_what_is_put_back_is_forgotten_so_that_policies_may_scale_again(
+    account: Account,
+) -> None:
     account.create(count=3)
     account.scale()
     journal = Journal()
@@ -163,12 +165,17 @@ def test_restoring_again_leaves_a_count_to_the_policies(account: Account) -> Non
     endpoint.freeze(journal)
     endpoint.set_instance_count(7)
     endpoint.restore(journal.last)
+    assert [RestoreRecord.from_json(t).changed for t in journal.texts[-3:]] == [
+        (CHANGE_SUSPENDED, CHANGE_COUNT),
+        (CHANGE_SUSPENDED,),
+        (),
+    ]
     account.sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=NAME,
         DesiredWeightsAndCapacities=[{"VariantName": VARIANT, "DesiredInstanceCount": 5}],
     )
-    report = endpoint.restore(journal.last)
-    assert report.actions == ()
+    report = driver(account).restore(journal.last)
+    assert (report.actions, report.differences) == ((), ())
     assert account.snapshot()["counts"] == [(5, 5)]
 
 

@@ -252,3 +252,20 @@ def test_scaling_is_resumed_even_when_the_count_cannot_be_restored(lab: Lab) -> 
     assert "the instance count" in caught.value.message
     assert caught.value.hint is not None
     assert not any(lab.fake.suspended.values())
+    lab.fake.fault = lambda i, op: None
+    report = lab.driver().restore(lab.records[-1])
+    # Resuming with one instance made AWS pull the count up to the minimum of two.
+    assert report.actions == ("set the instance count from 2 back to 3",)
+
+
+def test_scaling_is_resumed_even_when_the_journal_cannot_be_written(lab: Lab) -> None:
+    before = lab.fake.snapshot()
+    endpoint = lab.frozen()
+    endpoint.set_instance_count(1)
+
+    def full_disk(record: RestoreRecord) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        endpoint.restore(lab.records[-1], write_record=full_disk)
+    assert lab.fake.snapshot() == before

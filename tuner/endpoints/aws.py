@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import urllib.parse
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,6 +12,7 @@ from botocore.config import Config
 
 from tuner.endpoints.operations import ALLOWED
 from tuner.endpoints.protocol import AwsError
+from tuner.endpoints.urls import is_loopback, split_http_url
 from tuner.errors import EndpointError
 
 P = ParamSpec("P")
@@ -67,19 +66,6 @@ BAD_CREDENTIALS = frozenset(
 )
 
 
-def is_loopback(url: str | None) -> bool:
-    """Whether a URL names this very machine."""
-    host = urllib.parse.urlsplit(url or "").hostname
-    if host is None:
-        return False
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def refuse_unlisted(model: Any, **_: object) -> None:
     """Stop a call to any operation that :mod:`tuner.endpoints.operations` does not list."""
     if model.name not in ALLOWED:
@@ -105,6 +91,12 @@ class Aws:
         attempts: int = ATTEMPTS,
     ) -> None:
         self.endpoint_url = endpoint_url or os.environ.get("AWS_ENDPOINT_URL") or None
+        if self.endpoint_url is not None and split_http_url(self.endpoint_url) is None:
+            raise EndpointError(
+                "not the URL of an AWS service or emulator",
+                value=self.endpoint_url,
+                allowed="http://HOST[:PORT] or https://HOST[:PORT]",
+            )
         self.local = is_loopback(self.endpoint_url)
         keys: dict[str, Any] = {}
         if self.local and profile is None:
@@ -132,35 +124,28 @@ class Aws:
             read_timeout=READ_TIMEOUT_S,
             retries={"mode": "standard", "total_max_attempts": attempts},
         )
-        self.sagemaker = self._guard(
-            self.session.client(
-                "sagemaker", self.region, endpoint_url=self.endpoint_url, config=self.config
-            )
-        )
-        self.autoscaling = self._guard(
-            self.session.client(
-                "application-autoscaling",
-                self.region,
-                endpoint_url=self.endpoint_url,
-                config=self.config,
-            )
-        )
+        self.sagemaker = self.client("sagemaker")
+        self.autoscaling = self.client("application-autoscaling")
 
     def client(self, service: str, region: str | None = None) -> Any:
-        """A guarded client of a service that few commands need."""
-        return self._guard(
-            self.session.client(
-                service,  # type: ignore[call-overload]
+        """A guarded client of one service.
+
+        Raises
+        ------
+        EndpointError
+            If the region or the credentials are malformed.
+        """
+        make: Any = self.session.client
+        try:
+            client = make(
+                service,
                 region or self.region,
                 endpoint_url=self.endpoint_url,
                 config=self.config,
             )
-        )
-
-    @staticmethod
-    def _guard(client: T) -> T:
-        guarded: Any = client
-        guarded.meta.events.register_first("before-parameter-build", refuse_unlisted)
+        except boto_errors.BotoCoreError as error:
+            raise map_error(error, service) from error
+        client.meta.events.register_first("before-parameter-build", refuse_unlisted)
         return client
 
     def credentials_method(self) -> str:
@@ -223,7 +208,7 @@ def map_error(
         return _from_answer(error)
     if isinstance(error, (boto_errors.NoCredentialsError, boto_errors.PartialCredentialsError)):
         return no_credentials()
-    if isinstance(error, boto_errors.HTTPClientError):
+    if isinstance(error, (boto_errors.HTTPClientError, boto_errors.ConnectionError)):
         return AwsError(
             f"AWS did not answer {operation}: {error}",
             code=type(error).__name__,

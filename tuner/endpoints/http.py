@@ -7,7 +7,6 @@ import http.client
 import socket
 import ssl
 import time
-import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from tuner.endpoints.protocol import (
     WaitCallback,
 )
 from tuner.endpoints.records import RestoreRecord, RestoreReport, ScalingState
+from tuner.endpoints.urls import split_http_url
 from tuner.errors import EndpointError
 from tuner.units import s_to_ms
 
@@ -52,12 +52,8 @@ class HttpEndpoint:
         timeout_s: float = TIMEOUT_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        parts = urllib.parse.urlsplit(url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+        parts = split_http_url(url)
+        if parts is None:
             raise EndpointError(
                 "not an HTTP URL",
                 value=url,
@@ -78,7 +74,6 @@ class HttpEndpoint:
             )
         self.url = url
         self._parts = parts
-        self._port = port
         self._count = instance_count
         self._path = probe_path or (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._timeout_s = timeout_s
@@ -95,9 +90,11 @@ class HttpEndpoint:
         host = self._parts.hostname or ""
         connection: http.client.HTTPConnection
         if self._parts.scheme == "https":
-            connection = http.client.HTTPSConnection(host, self._port, timeout=self._timeout_s)
+            connection = http.client.HTTPSConnection(
+                host, self._parts.port, timeout=self._timeout_s
+            )
         else:
-            connection = http.client.HTTPConnection(host, self._port, timeout=self._timeout_s)
+            connection = http.client.HTTPConnection(host, self._parts.port, timeout=self._timeout_s)
         started = time.perf_counter()
         try:
             connection.request("GET", self._path, headers={"User-Agent": "tuner"})
@@ -195,7 +192,13 @@ class HttpEndpoint:
         now = self._clock()
         return ScaleEvent(count, count, now, now, (("settled", now),))
 
-    def restore(self, record: RestoreRecord, on_wait: WaitCallback | None = None) -> RestoreReport:
+    def restore(
+        self,
+        record: RestoreRecord,
+        on_wait: WaitCallback | None = None,
+        *,
+        write_record: RecordWriter | None = None,
+    ) -> RestoreReport:
         """Nothing was changed."""
         return RestoreReport(complete=True, actions=())
 

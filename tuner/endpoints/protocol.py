@@ -164,6 +164,15 @@ class Endpoint(Protocol):
         """Set the count and wait until the endpoint is settled."""
         ...
 
-    def restore(self, record: RestoreRecord, on_wait: WaitCallback | None = None) -> RestoreReport:
-        """Put back what the record says was changed; safe to call again."""
+    def restore(
+        self,
+        record: RestoreRecord,
+        on_wait: WaitCallback | None = None,
+        *,
+        write_record: RecordWriter | None = None,
+    ) -> RestoreReport:
+        """Put back what the record says was changed; safe to call again.
+
+        ``write_record`` is told of each thing that is back.
+        """
         ...

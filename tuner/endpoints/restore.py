@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tuner.endpoints.describe import VariantReader
-from tuner.endpoints.protocol import EndpointState, GoneError, TaintedError, WaitCallback
+from tuner.endpoints.protocol import (
+    EndpointState,
+    GoneError,
+    RecordWriter,
+    TaintedError,
+    WaitCallback,
+)
 from tuner.endpoints.records import (
     CHANGE_BOUNDS,
     CHANGE_COUNT,
@@ -22,6 +29,8 @@ from tuner.endpoints.records import (
 from tuner.endpoints.scaling import VariantScaling
 from tuner.endpoints.waiting import Pace, Watch
 from tuner.errors import EndpointError
+
+Step = tuple[str, tuple[str, ...], Callable[[], None]]
 
 VERIFY_READS = 12
 COUNT_ATTEMPTS = 3
@@ -53,12 +62,18 @@ class Restorer:
     """One pass over everything a record says was changed."""
 
     def __init__(
-        self, scaling: VariantScaling, reader: VariantReader, watch: Watch, pace: Pace
+        self,
+        scaling: VariantScaling,
+        reader: VariantReader,
+        watch: Watch,
+        pace: Pace,
+        write_record: RecordWriter | None,
     ) -> None:
         self._scaling = scaling
         self._reader = reader
         self._watch = watch
         self._pace = pace
+        self._write_record = write_record
         self._actions: list[str] = []
         self._failures: list[tuple[str, EndpointError]] = []
 
@@ -75,18 +90,17 @@ class Restorer:
         except GoneError:
             gone = Difference("endpoint", record.endpoint, "deleted meanwhile", by_tuner=False)
             return RestoreReport(True, (), (gone,))
-        before = record.scaling
-        self._step("the scaling policies", lambda: self._policies(record))
-        self._step("the scalable target", lambda: self._target(record))
-        steps: list[tuple[str, Callable[[], None]]] = [
-            ("the instance count", lambda: self._count(record, on_wait)),
-            ("the suspended state", lambda: self._suspended(record)),
+        self._left = record
+        steps = [
+            ("the scaling policies", (CHANGE_POLICY,), lambda: self._policies(record)),
+            ("the scalable target", (CHANGE_TARGET, CHANGE_BOUNDS), lambda: self._target(record)),
+            ("the instance count", (CHANGE_COUNT,), lambda: self._count(record, on_wait)),
+            ("the suspended state", (CHANGE_SUSPENDED,), lambda: self._suspended(record)),
         ]
-        if not before.inside(record.instance_count):
+        if not record.scaling.inside(record.instance_count):
             # Registering pulls a count outside the bounds inside them: count last.
-            steps.reverse()
-        for name, action in steps:
-            self._step(name, action)
+            steps[2:] = reversed(steps[2:])
+        self._run_all(steps)
         differences: list[Difference] = []
         self._step("the verification", lambda: differences.extend(self._differences(record)))
         if self._failures:
@@ -97,11 +111,32 @@ class Restorer:
             differences=tuple(differences),
         )
 
-    def _step(self, name: str, action: Callable[[], None]) -> None:
+    def _run_all(self, steps: Sequence[Step]) -> None:
+        """Every step, even when one before was interrupted or its record not written."""
+        if not steps:
+            return
+        try:
+            name, changes, action = steps[0]
+            if self._step(name, action):
+                self._forget(changes)
+        finally:
+            self._run_all(steps[1:])
+
+    def _step(self, name: str, action: Callable[[], None]) -> bool:
         try:
             self._pace.persist(action)
         except EndpointError as error:
             self._failures.append((name, error))
+            return False
+        return True
+
+    def _forget(self, changes: tuple[str, ...]) -> None:
+        """What is put back is nobody's to put back again: policies may scale from now on."""
+        left = tuple(c for c in self._left.changed if not c.startswith(changes))
+        if left != self._left.changed:
+            self._left = replace(self._left, changed=left)
+            if self._write_record is not None:
+                self._write_record(self._left)
 
     def _probe(self) -> None:
         self._reader.read()
@@ -135,9 +170,6 @@ class Restorer:
 
     def _count(self, record: RestoreRecord, on_wait: WaitCallback | None) -> None:
         if CHANGE_COUNT not in record.changed:
-            return
-        if record.scaling.inside(record.instance_count) and self._scales_itself(record):
-            # The switches are back already, so the count is the policies' business again.
             return
         for attempt in range(COUNT_ATTEMPTS):
             state = self._watch.idle(on_wait)

@@ -218,8 +218,17 @@ class SageMakerEndpoint:
         self._update(self._record.with_change(CHANGE_COUNT))
         return self._watch.reach(state, count, on_wait)
 
-    def restore(self, record: RestoreRecord, on_wait: WaitCallback | None = None) -> RestoreReport:
+    def restore(
+        self,
+        record: RestoreRecord,
+        on_wait: WaitCallback | None = None,
+        *,
+        write_record: RecordWriter | None = None,
+    ) -> RestoreReport:
         """Put back what the record says tuner changed, verify it, and say what else differs.
+
+        ``write_record`` (by default the one :meth:`freeze` was given) is told of each thing put
+        back, so that doing it again after an interruption does not undo what policies did since.
 
         Raises
         ------
@@ -227,10 +236,14 @@ class SageMakerEndpoint:
             If something could not be put back; calling again goes on from there.
         """
         self.refuse_foreign(record)
-        report = Restorer(self.variant_scaling, self._reader, self._watch, self._pace).run(
-            record, on_wait
-        )
-        self._record = None
+        report = Restorer(
+            self.variant_scaling,
+            self._reader,
+            self._watch,
+            self._pace,
+            write_record or self._write_record,
+        ).run(record, on_wait)
+        self._record = self._write_record = None
         return report
 
     def refuse_foreign(self, record: RestoreRecord) -> None:
