@@ -71,7 +71,7 @@ def percent(share: float | None, digits: int = 2) -> str:
     if share is None or math.isnan(share):
         return NONE
     value = share * 100.0
-    if value == 0.0 or value == 100.0:
+    if (round(value, 9).is_integer() and value <= 99.0) or value == 100.0:
         return f"{value:.0f} %"
     if value > 99.9999:
         return "> 99.9999 %"
