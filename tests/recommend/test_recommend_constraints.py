@@ -12,11 +12,8 @@ from tuner.recommend.constraints import (
     Constraints,
     describe_resilience,
     parse_resilience,
-    ramp_headroom,
     smallest_useful_minimum,
     static_fleet,
-    survivable_jump,
-    survivable_ramp,
     survivors,
 )
 from tuner.recommend.prices import PRICES
@@ -56,25 +53,6 @@ def test_zone_survivors_follow_the_fullest_zone() -> None:
     assert survivors(Resilience(), 7) == 7
     assert [smallest_useful_minimum(r) for r in (Resilience(), zone)] == [1, 2]
     assert smallest_useful_minimum(Resilience("instance", count=2)) == 3
-
-
-@pytest.mark.parametrize(
-    ("growth", "printed"),
-    [(0.01, (0.94, 0.91, 0.89)), (0.03, (0.84, 0.78, 0.73)), (0.05, (0.75, 0.68, 0.62))],
-)
-def test_ramp_rule_gives_the_tabulated_headroom(
-    growth: float, printed: tuple[float, float, float]
-) -> None:
-    got = [ramp_headroom(growth, lag) for lag in (2.0, 5.0, 8.0)]
-    assert got == pytest.approx(printed, abs=0.006)
-
-
-def test_survivable_growth_inverts_the_ramp_rule() -> None:
-    for growth in (0.002, 0.05, 0.4):
-        assert survivable_ramp(ramp_headroom(growth, 5.0), 5.0) == pytest.approx(growth)
-    assert survivable_ramp(1.2, 5.0) == 0.0
-    assert survivable_jump(0.5) == 2.0
-    assert survivable_jump(1.3) == 1.0
 
 
 def test_static_fleet_is_the_smallest_that_carries_the_peak() -> None:

@@ -25,7 +25,7 @@ PROVENANCE = {"run": "demo", "seed": 1, "versions": {"tuner": "0"}}
 
 @cache
 def answer(verdict: Verdict = Verdict.MET, ceiling: int = 60) -> Recommendation:
-    traffic = make_traffic("flash_crowd", peak_per_min=6 * 60 * true_rate(False, 1), days=1)
+    traffic = make_traffic("flash_crowd", peak_per_min=6 * 60 * true_rate(False, 1), days=0.25)
     return recommend(
         capacity(verdict=verdict),
         traffic,

@@ -39,8 +39,9 @@ class Constraints:
     resilient_minutes
         Smallest share of minutes in which the resilience rule must hold.
     scale_out_cooldowns_s, scale_in_cooldowns_s
-        Cooldowns to try. Only the first scale-in cooldown is tried everywhere, the others
-        near the best policy: fifteen minutes of low alarm damp scale-in by themselves.
+        Cooldowns to try. The first of each is tried everywhere, the others near the best
+        policy: launches serialise scale-out, and fifteen minutes of low alarm damp scale-in,
+        whatever the cooldowns.
     metrics
         Scaling metrics to try.
     """
@@ -144,41 +145,6 @@ def smallest_useful_minimum(resilience: Resilience) -> int:
     if resilience.lose == "instance":
         return resilience.count + 1
     return 2 if resilience.lose == "zone" else 1
-
-
-def ramp_headroom(growth_per_min: float, launch_lag_min: float) -> float:
-    """Largest target as a share of what an instance carries that survives a linear ramp.
-
-    Between the load passing the target and new instances taking traffic lie three alarm
-    datapoints, one minute until the metric is published, half a minute of phase, and the
-    launch lag; the load must not outgrow the capacity in that time.
-
-    Parameters
-    ----------
-    growth_per_min
-        Growth per minute as a share of the load at the start.
-    launch_lag_min
-        Minutes from the order until the instances take traffic.
-
-    Returns
-    -------
-    1 / (1 + g (L + 4.5)).
-    """
-    return 1.0 / (1.0 + growth_per_min * (launch_lag_min + REACTION_MIN))
-
-
-def survivable_ramp(target_share: float, launch_lag_min: float) -> float:
-    """Growth per minute that a target survives by `ramp_headroom`; 0 when it has no headroom."""
-    return max(0.0, 1.0 / target_share - 1.0) / (launch_lag_min + REACTION_MIN)
-
-
-def survivable_jump(target_share: float) -> float:
-    """Largest sudden factor on a load at the target that fills, but does not pass, capacity."""
-    return max(1.0, 1.0 / target_share)
-
-
-REACTION_MIN = 4.5
-"""3 datapoints + 1 minute to publish + half a minute of phase."""
 
 
 def static_fleet(peak_per_s: float, rate_per_instance: NDArray[np.float64]) -> int:

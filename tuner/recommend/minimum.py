@@ -7,16 +7,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.recommend.constraints import (
-    REACTION_MIN,
-    describe_resilience,
-    static_fleet,
-    survivors,
-)
+from tuner.recommend.constraints import describe_resilience, static_fleet, survivors
 from tuner.recommend.evaluate import World, monthly_usd
 from tuner.recommend.search import Ground
 from tuner.recommend.types import MinimumPart
-from tuner.units import per_min_to_per_s, s_to_min
+from tuner.simulator.headroom import reaction_min
+from tuner.units import per_min_to_per_s
 
 FloatArray = NDArray[np.float64]
 QUIET_QUANTILE = 0.05
@@ -42,7 +38,7 @@ def minimum_as_sum(world: World, ground: Ground, min_capacity: int) -> tuple[Min
     quiet_per_min = float(np.quantile(world.days, QUIET_QUANTILE))
     usable = int(survivors(world.resilience, min_capacity))
     base = min(max(1, static_fleet(per_min_to_per_s(quiet_per_min), ground.rates_low)), usable)
-    wait_min = math.ceil(s_to_min(world.launch.mean_s) + REACTION_MIN)
+    wait_min = math.ceil(reaction_min(world.launch.mean_s))
     growth = growth_within(world.days, wait_min)
     each = monthly_usd(24.0, world.price)
 

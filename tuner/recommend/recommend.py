@@ -105,11 +105,7 @@ def _best_metric(setup: Setup, ground: Ground, constraints: Constraints) -> Foun
         for m in constraints.metrics
     ]
 
-    def cost(found: Found) -> float:
-        index = found.choice.index
-        return np.inf if index is None else float(found.scores.cost[index])
-
-    return min(results, key=cost)
+    return min(results, key=lambda found: found.cost)
 
 
 def _answer(

@@ -79,6 +79,12 @@ class Found:
     scores: Scores
     choice: Choice
 
+    @property
+    def cost(self) -> float:
+        """Hours a day of the choice; infinite without one."""
+        index = self.choice.index
+        return math.inf if index is None else float(self.scores.cost[index])
+
 
 def believable_peak(daily_peaks: FloatArray) -> float:
     """Largest peak per minute to be prepared for on a coming day.
@@ -193,7 +199,7 @@ def search(
     """
     lows = minima(ground)
     cooldowns = (constraints.scale_out_cooldowns_s, constraints.scale_in_cooldowns_s)
-    first = (cooldowns[0], cooldowns[1][:1])
+    first = (cooldowns[0][:1], cooldowns[1][:1])
     coarse = make_grid(world, ground, metric, COARSE_SHARES, lows, first)
     scores = score(world, coarse, factor=world.low_factor)
     choice = choose(scores, weekend, budgets, world.seed)

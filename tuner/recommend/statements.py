@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tuner.autoscaling.policy import ScalingMetric
 from tuner.recommend.choose import Budgets, Scores, cheapest, meets, plain_shares, upper_bounds
-from tuner.recommend.constraints import (
-    describe_resilience,
-    ramp_headroom,
-    survivable_ramp,
-)
-from tuner.recommend.evaluate import Choice, World, monthly_usd
+from tuner.recommend.constraints import describe_resilience
+from tuner.recommend.evaluate import Choice, World, grid_of, monthly_usd
+from tuner.recommend.rates import scaled_table
 from tuner.recommend.search import Found, Ground
-from tuner.recommend.survive import survived
 from tuner.recommend.types import Statement
-from tuner.units import s_to_min
+from tuner.simulator.headroom import (
+    largest_jump,
+    largest_ramp,
+    ramp_for_share,
+    share_for_ramp,
+)
+from tuner.units import per_s_to_per_min
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -147,42 +151,65 @@ def days_statement(found: Found, budgets: Budgets) -> list[Statement]:
     return [first, Statement("next_day", f"{text}, whatever its distribution.", bound)]
 
 
+def start_of(world: World, choice: Choice) -> tuple[int, float]:
+    """Instances and load per minute where surges begin: the mean traffic's fleet at its target.
+
+    There no instance is idle and no alarm has begun to count: the worst moment.
+    """
+    policy, bounds = choice
+    mean = float(world.days.mean())
+    if policy is None or policy.metric is not ScalingMetric.INVOCATIONS:
+        return bounds.min_capacity, mean
+    wanted = math.ceil(mean / policy.target_value)
+    n = min(max(wanted, bounds.min_capacity), bounds.max_capacity)
+    return n, n * policy.target_value
+
+
 def surges(world: World, ground: Ground, choice: Choice) -> list[Statement]:
-    """The largest ramp and jump survived, by simulation and by rule."""
-    result = survived(world, choice)
-    lag_min = s_to_min(max(world.launch.seconds))
+    """The largest ramp and jump survived, by simulation at the low end, and by rule."""
+    n, start = start_of(world, choice)
+    grid = grid_of([choice])
+    policy, bounds = grid.policy(0)
+    table = scaled_table(world.table, world.low_factor)
+    options = replace(world.options(policy.metric), dispersion=1.0)
+    ramp = largest_ramp(policy, bounds, table, world.launch, start, options=options)
+    jump = largest_jump(policy, bounds, table, world.launch, start, options=options)
+    where = f"From {n} instance{'s' if n > 1 else ''} " + (
+        f"at {start:.0f} requests per minute" if choice[0] is None else "at their target"
+    )
+    least = " at least" if ramp.beyond else ""
     out = [
         Statement(
             "largest_ramp",
-            f"From {result.start_instances} instances at their target, load may grow by "
-            f"{result.ramp_per_min:.1%} of itself per minute up to twice as much without one "
-            "bad minute."
-            if result.ramp_per_min
-            else f"From {result.start_instances} instances at their target, a growth of 0.5 % "
-            "per minute up to twice the load already brings bad minutes.",
-            result.ramp_per_min,
+            f"{where}, load may grow by{least} {ramp.value:.1%} of itself per minute, up to "
+            "twice as much, without one bad minute."
+            if ramp.value
+            else f"{where}, even a growth of 0.1 % per minute up to twice the load brings bad "
+            "minutes.",
+            ramp.value,
             "per minute",
         ),
         Statement(
             "largest_jump",
-            f"A sudden jump to x{result.jump:g} from there brings no bad minute."
-            if result.jump > 1.0
-            else "From there even a sudden jump of 5 % brings bad minutes.",
-            result.jump,
+            f"{where}, a sudden jump to{' at least' if jump.beyond else ''} x{jump.value:.2f} "
+            "brings no bad minute."
+            if jump.value > 1.0
+            else f"{where}, no sudden jump is survived without bad minutes.",
+            max(jump.value, 1.0),
             "factor",
         ),
     ]
-    policy = choice[0]
-    if policy is not None:
-        per_instance = float(ground.rates_low[min(result.start_instances, 1 << 30) - 1 :][:1].sum())
-        share = policy.target_value / (60.0 * (per_instance or float(ground.rates_low[-1])))
-        rule = survivable_ramp(share, lag_min)
+    if choice[0] is not None and policy.metric is ScalingMetric.INVOCATIONS:
+        carried = float(ground.rates_low[min(n, ground.rates_low.size) - 1])
+        share = policy.target_value / per_s_to_per_min(carried)
+        slowest_s = max(world.launch.seconds)
         out.append(
             Statement(
                 "ramp_rule",
                 f"The target is {share:.0%} of what an instance carries there; by the rule "
-                f"1 / (1 + g (lag + 4.5 min)) that leaves room for {rule:.1%} per minute. "
-                f"A growth of 5 % per minute needs {ramp_headroom(0.05, lag_min):.0%}.",
+                f"1 / (1 + g x reaction time) that leaves room for "
+                f"{ramp_for_share(share, slowest_s):.1%} per minute. A growth of 5 % per minute "
+                f"needs {share_for_ramp(0.05, slowest_s):.0%}.",
                 share,
                 "target over capacity",
             )
