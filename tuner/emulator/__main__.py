@@ -20,6 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--preset", choices=preset_names(), default="demo")
     what.add_argument("--spec", type=Path, help="a TOML file")
+    parser.add_argument("--local", metavar="COMMAND", help="real model servers; uses {port}")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 for a free one")
     parser.add_argument("--minute-seconds", type=float, help="length of a control minute")
@@ -60,6 +61,8 @@ def main() -> int:
         spec = load_spec(options.spec) if options.spec else preset(options.preset)
         if options.minute_seconds is not None:
             spec = spec.with_minute_seconds(options.minute_seconds)
+        if options.local is not None:
+            spec = spec.with_local_command(options.local)
         on_ready = _announce if options.announce else _say
         serve(spec, options.host, options.port, on_ready=on_ready, stop_fd=options.stop_fd)
     except TunerError as error:

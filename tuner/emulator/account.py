@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from tuner.emulator.backend import Backend, FleetBackend
+from tuner.emulator.backend import Backend
 from tuner.emulator.errors import AwsError, validation
 from tuner.emulator.metrics import VariantMetrics
 from tuner.emulator.spec import EmulatorSpec, FaultKind, VariantSpec
 from tuner.emulator.timing import ControlClock
 from tuner.fleet.spec import FleetSpec
 
-BackendFactory = Callable[[FleetSpec, str, np.random.Generator], Backend]
-"""``factory(spec, label, rng)`` makes the backend of one variant."""
+BackendFactory = Callable[[FleetSpec, np.random.Generator], Backend]
+"""``factory(spec, rng)`` makes the backend of one variant."""
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ class Account:
     """State of one account in one region."""
 
     def __init__(
-        self, spec: EmulatorSpec, clock: ControlClock, make_backend: BackendFactory | None = None
+        self, spec: EmulatorSpec, clock: ControlClock, make_backend: BackendFactory
     ) -> None:
         self.spec = spec
         self.clock = clock
@@ -92,7 +92,7 @@ class Account:
         self.tags: dict[str, dict[str, str]] = {}
         self.launch_faults: set[FaultKind] = set()
         self._rng = np.random.default_rng(spec.seed)
-        self._make_backend = make_backend or _simulated
+        self._make_backend = make_backend
         self.is_scalable: Callable[[str, str], bool] = lambda endpoint, variant: False
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -142,7 +142,7 @@ class Account:
             self.arn("endpoint", spec.endpoint_name),
             config,
             variants,
-            "InService",
+            "InService" if all(v.settled for v in variants.values()) else "Creating",
             now,
             now,
         )
@@ -170,7 +170,7 @@ class Account:
             zones=fleet.zones,
         )
         name = production["VariantName"]
-        backend = self._make_backend(fleet, f"{endpoint}/{name}", self._rng.spawn(1)[0])
+        backend = self._make_backend(fleet, self._rng.spawn(1)[0])
         metrics = VariantMetrics()
         weight = float(production.get("InitialVariantWeight", 1.0))
         return Variant(name, production, found, backend, metrics, weight, count)
@@ -256,9 +256,19 @@ class Account:
             elif endpoint.pending is not None:
                 if all(v.settled for v in endpoint.pending.values()):
                     self._switch(endpoint, now)
-            elif endpoint.arriving and all(v.settled for v in endpoint.variants.values()):
-                endpoint.status = "InService"
-                endpoint.modified_unix_s = now
+            elif endpoint.arriving:
+                self._arrive(endpoint, now)
+
+    def _arrive(self, endpoint: Endpoint, now: float) -> None:
+        """InService when every instance is there; back when one could not be launched."""
+        failures = [v.backend.take_failure() for v in endpoint.variants.values()]
+        failure = next((f for f in failures if f is not None), None)
+        if failure is not None:
+            counts = {n: max(v.backend.in_service, 1) for n, v in endpoint.variants.items()}
+            endpoint.rollback = Rollback(now, counts, failure)
+        elif all(v.settled for v in endpoint.variants.values()):
+            endpoint.status = "InService"
+            endpoint.modified_unix_s = now
 
     def _roll_back(self, endpoint: Endpoint, now: float) -> None:
         """RollingBack first; InService again when the old counts stand."""
@@ -271,6 +281,7 @@ class Account:
             return
         for name, count in rollback.counts.items():
             endpoint.variants[name].desired = count
+            endpoint.variants[name].backend.set_instance_count(count)
         if endpoint.status == "RollingBack":
             endpoint.status = "InService"
             return
@@ -322,7 +333,3 @@ async def _close_drained(variant: Variant) -> None:
         await asyncio.sleep(variant.spec.fleet.drain_s + 1.0)
     finally:
         await variant.backend.close()
-
-
-def _simulated(spec: FleetSpec, label: str, rng: np.random.Generator) -> Backend:
-    return FleetBackend(spec, rng)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tuner.emulator.modelclient import ModelAnswer
 from tuner.emulator.timing import PreciseTimer
 from tuner.fleet.model import Completion, Fleet, Phase
 from tuner.fleet.spec import FleetSpec
@@ -30,8 +31,16 @@ class Call(Protocol):
         """A streamed call is being served; told once, on the monotonic clock."""
         ...
 
-    def finished(self, completion: Completion) -> None:
-        """It ended; times are on the monotonic clock."""
+    def model_headers(self) -> dict[str, str]:
+        """The headers that a container is given."""
+        ...
+
+    def piece(self, data: bytes, content_type: str) -> None:
+        """A piece of a streamed answer, as a real model sent it."""
+        ...
+
+    def finished(self, completion: Completion, answer: ModelAnswer | None = None) -> None:
+        """It ended; times are on the monotonic clock. A real model's answer comes along."""
         ...
 
 
@@ -58,6 +67,14 @@ class Backend(Protocol):
 
     def outstanding(self) -> list[int]:
         """Requests in flight on each instance in service."""
+        ...
+
+    def take_failure(self) -> str | None:
+        """Why the last launch failed, told once."""
+        ...
+
+    def cpu_seconds(self) -> float | None:
+        """Processor seconds used since the last call; None where workers are simulated."""
         ...
 
     def kill(self, count: int) -> int:
@@ -122,6 +139,14 @@ class FleetBackend:
     def outstanding(self) -> list[int]:
         """Requests in flight on each instance in service."""
         return [n for _, _, phase, n in self._fleet.instances() if phase is Phase.IN_SERVICE]
+
+    def take_failure(self) -> str | None:
+        """Simulated launches do not fail by themselves."""
+        return None
+
+    def cpu_seconds(self) -> float | None:
+        """Processor use follows from the workers' busy time."""
+        return None
 
     def kill(self, count: int) -> int:
         """The busiest instances die first: a death with requests in flight is the point."""

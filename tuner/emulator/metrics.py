@@ -155,9 +155,17 @@ class VariantMetrics:
         seen = self._capacity.get(minute)
         return seen.total / seen.count if seen is not None else 0.0
 
-    def close_minute(self, minute: int, workers: int, vcpus: int) -> None:
-        """Turn a past minute's busy time into ``CPUUtilization``."""
+    def close_minute(
+        self, minute: int, workers: int, vcpus: int, measured_s: float | None = None
+    ) -> None:
+        """Turn a past minute's busy time into ``CPUUtilization``.
+
+        ``measured_s`` is processor time that was measured (control time), instead of the
+        simulated workers' busy time.
+        """
         busy = self._busy.pop(minute, 0.0)
+        if measured_s is not None:
+            busy, workers = measured_s, vcpus
         available = 60.0 * workers * self.capacity(minute)
         if available > 0.0:
             self.put("CPUUtilization", minute, 100.0 * vcpus * min(busy / available, 1.0))

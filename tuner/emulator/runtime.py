@@ -13,6 +13,7 @@ from tuner.emulator.account import Account, Endpoint, Variant
 from tuner.emulator.errors import AwsError
 from tuner.emulator.faults import FaultPlan, Mishap
 from tuner.emulator.http import Request
+from tuner.emulator.modelclient import ModelAnswer
 from tuner.emulator.spec import FaultKind
 from tuner.emulator.streaming import Stream
 from tuner.fleet.model import Completion, Fate
@@ -63,9 +64,28 @@ class Invocation:
         if self.stream is not None:
             self.stream.pace(started_s, work_s)
 
-    def finished(self, completion: Completion) -> None:
+    def model_headers(self) -> dict[str, str]:
+        """What a container is given: content type, accept, custom attributes."""
+        accept = b"x-amzn-sagemaker-accept" if self.streamed else b"accept"
+        names = {
+            "Content-Type": b"content-type",
+            "Accept": accept,
+            "X-Amzn-SageMaker-Custom-Attributes": b"x-amzn-sagemaker-custom-attributes",
+            "X-Amzn-SageMaker-Inference-Id": b"x-amzn-sagemaker-inference-id",
+            "X-Amzn-SageMaker-Session-Id": b"x-amzn-sagemaker-session-id",
+        }
+        given = self.request.headers
+        return {name: given[key].decode("latin-1") for name, key in names.items() if key in given}
+
+    def piece(self, data: bytes, content_type: str) -> None:
+        """A piece of a streamed answer, as a real model sent it."""
+        if self.stream is not None:
+            self.stream.content_type = content_type
+            self.stream.send(data)
+
+    def finished(self, completion: Completion, answer: ModelAnswer | None = None) -> None:
         """The backend is done with it."""
-        self._runtime.finished(self, completion)
+        self._runtime.finished(self, completion, answer)
 
 
 class Runtime:
@@ -164,9 +184,9 @@ class Runtime:
             self._heads[variant] = head
         return head
 
-    def finished(self, call: Invocation, end: Completion) -> None:
+    def finished(self, call: Invocation, end: Completion, model: ModelAnswer | None) -> None:
         """Write the answer and the metrics of an ended invocation."""
-        error = self._model_error(call, end)
+        error = self._model_error(call, end, model)
         status = 200
         if error is not None:
             status = int(str(error.members.get("OriginalStatusCode", error.status)))
@@ -180,22 +200,34 @@ class Runtime:
             else:
                 self._fail(request, error)
         elif call.stream is not None:
-            call.stream.complete()
+            call.stream.complete(simulated=model is None)
         elif call.mishap is not None and call.mishap.kind is FaultKind.DRIP:
             self._drip(request, call)
         else:
-            attributes = request.headers.get(b"x-amzn-sagemaker-custom-attributes")
-            extra = (
-                b""
-                if attributes is None
-                else (b"X-Amzn-SageMaker-Custom-Attributes: %b\r\n" % attributes)
-            )
-            head = b"x-amzn-RequestId: %b\r\n%b%b" % (
-                next(self._request_id).encode(), self._head(call.variant.name), extra
-            )  # fmt: skip
-            request.answer(200, head, self._body)
+            self._answer(call, model)
 
-    def _model_error(self, call: Invocation, end: Completion) -> AwsError | None:
+    def _answer(self, call: Invocation, model: ModelAnswer | None) -> None:
+        request = call.request
+        head = self._head(call.variant.name)
+        body = self._body
+        attributes = request.headers.get(b"x-amzn-sagemaker-custom-attributes", b"")
+        if model is not None:
+            head = (
+                f"Content-Type: {model.content_type}\r\n"
+                f"x-Amzn-Invoked-Production-Variant: {call.variant.name}\r\n"
+            ).encode("latin-1", "replace")
+            body = model.body
+            attributes = model.custom_attributes.encode("latin-1", "replace")
+        if attributes:
+            head += b"X-Amzn-SageMaker-Custom-Attributes: %b\r\n" % attributes
+        request_id = next(self._request_id).encode()
+        request.answer(200, b"x-amzn-RequestId: %b\r\n%b" % (request_id, head), body)
+
+    def _model_error(
+        self, call: Invocation, end: Completion, model: ModelAnswer | None
+    ) -> AwsError | None:
+        if model is not None and model.status >= 300:
+            return self._wrapped(call, model.status, model.body.decode("utf-8", "replace"))
         if end.fate is Fate.NO_CAPACITY:
             return AwsError("ServiceUnavailable", "No instance is available.", 503)
         if end.fate is Fate.INSTANCE_LOST:

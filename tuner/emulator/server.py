@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.emulator.account import Account
+from tuner.emulator.account import Account, BackendFactory
 from tuner.emulator.admin import Admin
 from tuner.emulator.app import App
+from tuner.emulator.backend import FleetBackend
 from tuner.emulator.cloudwatch import CloudWatch
 from tuner.emulator.faults import FaultPlan
 from tuner.emulator.http import HttpServer
+from tuner.emulator.local import LocalBackend
 from tuner.emulator.query import QueryProtocol
 from tuner.emulator.quotas import ServiceQuotas
 from tuner.emulator.runtime import Runtime
@@ -49,7 +51,7 @@ class Emulator:
     def __init__(self, spec: EmulatorSpec) -> None:
         seeds = np.random.SeedSequence(spec.seed).spawn(2)
         self.spec = spec
-        self.account = Account(spec, ControlClock(spec.minute_seconds))
+        self.account = Account(spec, ControlClock(spec.minute_seconds), _backends(spec))
         self.faults = FaultPlan(self.account, spec.faults, np.random.default_rng(seeds[0]))
         self.scaling = ApplicationAutoScaling(self.account, spec.publish_delay_s)
         self.cloudwatch = CloudWatch(self.account, self.scaling, spec.publish_delay_s)
@@ -94,6 +96,7 @@ class Emulator:
                 hint="choose another port, or 0 for a free one",
             ) from None
         self._loop_task = asyncio.create_task(self._control())
+        await self._first_instances()
         shown = f"[{host}]" if ":" in host else host
         return Ready(
             f"http://{shown}:{chosen}",
@@ -102,6 +105,19 @@ class Emulator:
             self.spec.endpoint_name,
             self.spec.variant_name,
         )
+
+    async def _first_instances(self) -> None:
+        """Wait until the endpoint is InService (at once, unless its instances are real)."""
+        endpoint = self.account.endpoints[self.spec.endpoint_name]
+        while endpoint.status == "Creating":
+            await asyncio.sleep(TICK_S / 5)
+        if endpoint.status == "Failed":
+            raise InputError(
+                "the first model server did not come up",
+                value=" ".join(self.spec.local_command),
+                allowed="a command that answers GET /ping with 200 on 127.0.0.1:{port}",
+                hint=endpoint.failure_reason,
+            )
 
     async def _control(self) -> None:
         """Statuses, faults and scaling move on even when nobody asks."""
@@ -122,7 +138,12 @@ class Emulator:
                     variant.metrics.sample(now_s, variant.backend.outstanding())
                 if minute != self._minute and self._minute >= 0:
                     instance = variant.spec.fleet.instance
-                    variant.metrics.close_minute(self._minute, instance.workers, instance.vcpus)
+                    used_s = variant.backend.cpu_seconds()
+                    if used_s is not None:
+                        used_s *= self.account.clock.speed
+                    variant.metrics.close_minute(
+                        self._minute, instance.workers, instance.vcpus, used_s
+                    )
         if now_s - self._sampled_s >= SAMPLE_CONTROL_S:
             self._sampled_s = now_s
         self._minute = minute
@@ -137,6 +158,13 @@ class Emulator:
                 await self._loop_task
         await self._http.stop()
         await self.account.close()
+
+
+def _backends(spec: EmulatorSpec) -> BackendFactory:
+    """Real model servers when a command is given, else the fleet model."""
+    if spec.local_command:
+        return lambda fleet, rng: LocalBackend(fleet, spec.local_command, rng)
+    return FleetBackend
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

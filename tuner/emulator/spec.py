@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from tuner.errors import InputError
+from tuner.fleet.service import ServiceTime
 from tuner.fleet.spec import FleetSpec
 
 DEFAULT_PAYLOAD_LIMIT = 25 * 1024 * 1024
@@ -129,6 +132,30 @@ class EmulatorSpec:
     def variant_name(self) -> str:
         """The first variant's name."""
         return self.variants[0].name
+
+    def with_local_command(self, command: str) -> EmulatorSpec:
+        """The same with every instance a real model server that ``command`` starts.
+
+        Raises
+        ------
+        InputError
+            If the command does not say where the port goes.
+        """
+        try:
+            parts = tuple(shlex.split(command))
+        except ValueError as error:
+            raise InputError(f"the command cannot be split: {error}", value=command) from None
+        if not any("{port}" in part for part in parts):
+            raise InputError(
+                "the command of local mode must use {port}",
+                value=command,
+                allowed="for example: gunicorn --bind 127.0.0.1:{port} app:app",
+            )
+        at_once = ServiceTime.deterministic(0.0)
+        variants = tuple(
+            replace(v, fleet=replace(v.fleet, launch_lag=at_once)) for v in self.variants
+        )
+        return replace(self, local_command=parts, variants=variants)
 
     def with_minute_seconds(self, minute_seconds: float) -> EmulatorSpec:
         """The same with another length of the control minute."""

@@ -60,18 +60,18 @@ class Stream:
     """One streamed answer: the response body cut into payload parts."""
 
     __slots__ = (
-        "_content_type",
         "_first_share",
         "_parts",
         "_request",
         "_sent",
         "_variant",
         "begun",
+        "content_type",
     )
 
     def __init__(self, request: Request, response: ResponseSpec, variant: str) -> None:
         self._request = request
-        self._content_type = response.content_type
+        self.content_type = response.content_type
         self._variant = variant
         self._first_share = response.first_chunk_share
         body = response.body.encode()
@@ -99,23 +99,30 @@ class Stream:
         plan()
 
     def send_next(self) -> None:
+        """Send the next of the simulated parts."""
+        if self._sent < len(self._parts):
+            self.send(self._parts[self._sent])
+            self._sent += 1
+
+    def send(self, data: bytes) -> None:
         """Send one part, the head before the first."""
         if not self.begun:
             self.begun = True
             head = (
                 "Content-Type: application/vnd.amazon.eventstream\r\n"
-                f"X-Amzn-SageMaker-Content-Type: {self._content_type}\r\n"
+                f"X-Amzn-SageMaker-Content-Type: {self.content_type}\r\n"
                 f"x-Amzn-Invoked-Production-Variant: {self._variant}\r\n"
             )
             self._request.begin(200, head.encode("latin-1", "replace"))
-        if self._sent < len(self._parts):
-            self._request.chunk(payload_part(self._parts[self._sent]))
-            self._sent += 1
+        if data:
+            self._request.chunk(payload_part(data))
 
-    def complete(self) -> None:
+    def complete(self, *, simulated: bool) -> None:
         """Send what is left and end."""
-        while self._sent < len(self._parts):
+        while simulated and self._sent < len(self._parts):
             self.send_next()
+        if not self.begun:
+            self.send(b"")
         self._request.end()
 
     def broken(self, message: str) -> None:
