@@ -110,7 +110,7 @@ class MasterCluster:
         self._send = send
         self._workers: dict[str, _Worker] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._users = 0
+        self._spawned: set[str] = set()
         self._stage = -1
         self._environment = ManagedEnvironment()
         self._environment.adopt(plan)
@@ -196,7 +196,7 @@ class MasterCluster:
         if not workers:
             raise GeneratorError("every generator worker is gone", hint="start the run again")
         self._stage = head["stage"]
-        users = self._spawn_users(len(workers), head["rate_per_s"])
+        users = self._spawn_users(workers, head["rate_per_s"])
         opens = time.monotonic() + SPREAD_S + head["settle_s"]
         mine = machine_id()
         for part, worker in enumerate(workers):
@@ -224,13 +224,17 @@ class MasterCluster:
             b"",
         )
 
-    def _spawn_users(self, workers: int, rate_per_s: float) -> int:
+    def _spawn_users(self, workers: list[_Worker], rate_per_s: float) -> int:
         """One arrival user per worker; closed-loop users by the rate."""
-        open_loop = self._environment.open_loop
-        users = workers if open_loop else user_count(rate_per_s, self._plan.target)
-        if users != self._users or not open_loop:
+        if not self._environment.open_loop:
+            users = user_count(rate_per_s, self._plan.target)
             self._runner.start(users, spawn_rate=users)
-            self._users = users
+            return users
+        users = len(workers) * len(self._environment.user_classes)
+        names = {w.client_id for w in workers}
+        if not names <= self._spawned:
+            self._runner.start(users, spawn_rate=users)
+            self._spawned = names
         return users
 
     def _gather(self, workers: list[_Worker], closes_s: float) -> None:

@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import numpy as np
@@ -16,17 +16,18 @@ from gevent.event import Event
 from gevent.queue import JoinableQueue
 
 from tuner.errors import EndpointError
-from tuner.load.boto import BotoEngine
 from tuner.load.engine import HttpEngine
 from tuner.load.engine_base import Addresses, EngineBase
 from tuner.load.rows import Rows
 from tuner.load.schedule import Schedule
-from tuner.load.signing import SignedWires
 from tuner.load.target import InvokeTarget
 from tuner.load.wires import PlainWires, Wires
 from tuner.stats.requests import FloatArray
 from tuner.workload.arrivals import arrival_rng, payload_rng, stream
 from tuner.workload.payloads import PayloadSet
+
+if TYPE_CHECKING:
+    from tuner.load.boto import BotoEngine
 
 REPORT_S = 0.5
 DRAIN_GRACE_S = 1.0
@@ -105,18 +106,8 @@ class Driver:
         self._on_rows = on_rows
         self._stage_rows: Callable[[Rows], None] | None = None
         self._loop = gevent.get_hub().loop
-        self.wires: Wires = (
-            PlainWires(target, payloads.payloads)
-            if target.signing is None
-            else SignedWires(target, payloads.payloads)
-        )
-        self.engine: HttpEngine | BotoEngine
-        if target.client == "boto3":
-            self.engine = BotoEngine(self._loop, target, payloads.payloads, self._take)
-        else:
-            self.engine = HttpEngine(
-                self._loop, target, self.wires, self._take, tls=tls_context(target)
-            )
+        self.wires = _wires(target, payloads)
+        self.engine = self._engine()
         self.engine.addresses = resolve(target)
         self._exhausted = Event()
         self.schedule = Schedule(self._loop, self.engine.launch, self._exhausted.set)
@@ -124,6 +115,15 @@ class Driver:
         self._queue: Any = JoinableQueue()
         self._keeper = gevent.spawn(self._keep)
         self._reader = gevent.spawn(self._read)
+
+    def _engine(self) -> HttpEngine | BotoEngine:
+        if self.target.client == "boto3":
+            from tuner.load.boto import BotoEngine
+
+            return BotoEngine(self._loop, self.target, self.payloads.payloads, self._take)
+        return HttpEngine(
+            self._loop, self.target, self.wires, self._take, tls=tls_context(self.target)
+        )
 
     def _take(self, rows: Rows) -> None:
         self._queue.put_nowait(rows)
@@ -281,6 +281,15 @@ def stage_rows(share: StageShare, opens: float, emit: Emit) -> Callable[[Rows], 
             emit("rows", {"stage": share.stage}, mine.tobytes())
 
     return take
+
+
+def _wires(target: InvokeTarget, payloads: PayloadSet) -> Wires:
+    if target.signing is None or target.client == "boto3":
+        return PlainWires(target, payloads.payloads)
+    # boto3 takes a second to import; unsigned targets do not need it.
+    from tuner.load.signing import SignedWires
+
+    return SignedWires(target, payloads.payloads)
 
 
 def _picks(payloads: PayloadSet, rng: np.random.Generator) -> Iterator[int]:

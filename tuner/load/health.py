@@ -12,7 +12,7 @@ import numpy as np
 from tuner.campaign.types import GeneratorHealth, StageSpec
 from tuner.stats.requests import Outcome, RequestLog
 from tuner.units import s_to_ms
-from tuner.workload.arrivals import check_poisson
+from tuner.workload.poisson_check import check_poisson
 
 SEND_LAG_FLOOR_S = 0.002
 SEND_LAG_SLO_SHARE = 0.01

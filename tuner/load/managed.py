@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from locust.dispatch import UsersDispatcher
 from locust.env import Environment
 from locust.util.load_locustfile import load_locustfile
 
@@ -15,6 +16,31 @@ from tuner.load.plan import SessionPlan
 from tuner.load.target import InvokeTarget
 from tuner.load.users import ArrivalUser, ManagedUser
 from tuner.workload.payloads import PayloadSet
+
+
+class OneEach(UsersDispatcher):
+    """Gives every worker exactly one user, for good.
+
+    Locust's own dispatcher balances users: it would move an arrival user in the middle of a
+    stage when a worker joins or dies.
+    """
+
+    def new_dispatch(self, *_: Any, **__: Any) -> None:
+        self._given = False
+
+    def __next__(self) -> dict[str, dict[str, int]]:
+        if self._given:
+            raise StopIteration
+        self._given = True
+        each = {c.__name__: 1 for c in self._user_classes}
+        return {node.id: dict(each) for node in self._worker_nodes}
+
+    def add_worker(self, worker_node: Any) -> None:
+        if worker_node not in self._worker_nodes:
+            self._worker_nodes.append(worker_node)
+
+    def remove_worker(self, worker_node: Any) -> None:
+        self._worker_nodes = [w for w in self._worker_nodes if w.id != worker_node.id]
 
 
 class ManagedEnvironment(Environment):
@@ -44,6 +70,8 @@ class ManagedEnvironment(Environment):
         self.user_classes = (
             [ManagedUser] if plan.locustfile is None else load_users(plan.locustfile)
         )
+        if self.open_loop:
+            self.dispatcher_class = OneEach
 
 
 def load_users(path: str) -> list[Any]:
