@@ -16,7 +16,7 @@ from tuner.campaign.server import ServerFit, fit_server
 from tuner.campaign.types import StageResult
 from tuner.slo import Slo
 
-QUICK = Effort(coarse=40_000, fine=240_000, routed=120_000)
+QUICK = Effort(coarse=20_000, fine=100_000, routed=60_000)
 _T = 2.06
 _FAILING = 5.0
 """A ramp step is beyond doubt when five times the allowance is late."""
@@ -59,7 +59,7 @@ class Assessment:
         return all(
             gate.passed
             for e in self.estimates
-            for gate in verification(fit, e, stages, self.config.routing, rng, requests=80_000)[0]
+            for gate in verification(fit, e, stages, self.config.routing, rng, requests=50_000)[0]
         )
 
 
@@ -72,7 +72,7 @@ def assess(config: CampaignConfig, results: Sequence[StageResult]) -> Assessment
     counts = tuple(sorted({1, *config.instance_counts}))
     found = []
     for objective in config.slo.objectives:
-        one = estimate(fit, objective, counts, config.routing, rng, members=40, effort=QUICK)
+        one = estimate(fit, objective, counts, config.routing, rng, members=28, effort=QUICK)
         if one is None:
             return Assessment(config, fit, (), True)
         found.append(one)

@@ -83,7 +83,7 @@ def estimate(
     if one is None:
         return None
     others = resampled_models(fit, rng, members)
-    shift = shifts(fit.model, others, objective, one, rng)
+    shift = shifts(fit.model, others, objective, one)
     simulated = [(1, one)]
     if routing is Routing.LEAST_OUTSTANDING_REQUESTS:
         for n in SIMULATED_COUNTS[1:]:
@@ -205,6 +205,7 @@ def _verify_count(
     for s in inside:
         forecast = by_rate[s.rate_per_s]
         doubt = found.slope(count) * math.hypot(found.spread(count), _TOLERANCE)
+        doubt = math.hypot(doubt, forecast.share_noise)
         # Far below the limit the share is a tail nobody asked about: it only must be small.
         share = max(forecast.share, _FAR * found.objective.allowance)
         p = _chance_of_more(s, share, forecast.inflation, doubt, rng)

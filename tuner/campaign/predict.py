@@ -57,10 +57,11 @@ class ServerModel:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much to simulate: requests per load for the coarse and the fine pass."""
+    """How much to simulate: requests per load for the coarse and the fine pass, and for the
+    fine pass behind a router."""
 
     coarse: int = 60_000
-    fine: int = 700_000
+    fine: int = 600_000
     routed: int = 250_000
 
 
@@ -93,13 +94,15 @@ class Crossing:
 class Forecast:
     """What a window at one load would show.
 
-    ``share`` is P(latency > threshold), ``inflation`` its variance over independence;
+    ``share`` is P(latency > threshold), ``inflation`` its variance over independence and
+    ``share_noise`` the relative error of ``share`` from simulating a finite number;
     ``mean_s`` the mean latency of successes, ``mean_sd_s`` the spread of one request's
     latency seen through a long window (times sqrt of requests it is constant).
     """
 
     share: float
     inflation: float
+    share_noise: float
     mean_s: float
     mean_sd_s: float
 
@@ -150,7 +153,8 @@ def forecasts(
     for j in range(len(rates_per_s)):
         share, inflation = run.share(j)
         mean, spread = run.mean(j)
-        result.append(Forecast(fail + (1.0 - fail) * share, inflation, mean, spread))
+        noise = run.share_noise(j)
+        result.append(Forecast(fail + (1.0 - fail) * share, inflation, noise, mean, spread))
     return tuple(result)
 
 
@@ -258,6 +262,12 @@ class _Run:
             return 0.0, 1.0
         variance = float(self.late[load].var(ddof=1)) * self.steps + float(self.own[load])
         return p, max(1.0, variance / (p * (1.0 - p)))
+
+    def share_noise(self, load: int) -> float:
+        """Relative standard error of P(late); 1 when nobody was late."""
+        lanes = self.late[load]
+        p = float(lanes.mean())
+        return float(lanes.std(ddof=1)) / math.sqrt(len(lanes)) / p if p > 0.0 else 1.0
 
     def mean(self, load: int) -> tuple[float, float]:
         spread = float(self.mean_s[load].std(ddof=1)) * math.sqrt(self.steps)
