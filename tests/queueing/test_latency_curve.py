@@ -75,6 +75,7 @@ def test_saturation_is_infinite_and_failures_use_up_the_allowance() -> None:
     curve = exponential_curve(4)
     assert curve.saturation_rate_per_s == pytest.approx(80.0, rel=1e-4)
     assert np.isinf(curve.quantile_s(0.5, [80.1, 200.0])).all()
+    assert float(curve.quantile_s(0.5, 0.0)) == pytest.approx(0.05 * math.log(2.0), rel=0.01)
     assert np.isinf(curve.quantile_s(0.99, 40.0, failures=0.02))
     assert float(curve.quantile_s(0.99, 40.0, failures=0.005)) > float(curve.quantile_s(0.99, 40.0))
     objective = LatencyObjective(0.99, 0.3)

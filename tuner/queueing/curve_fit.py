@@ -27,11 +27,13 @@ RESIDUAL_LIMIT = 0.06
 POOLING_LIMIT = 0.6
 _FIT_DEMANDS = 500
 _FIT_REACH = math.log(8.0)
-_FIT_BISECTIONS = 15
+_RESOLUTION = 2e-4
 _CHORD_STEPS = 2
 _STEP = 0.01
 """Step of the Jacobian: well above what the bisections leave, well below what matters."""
 
+_STEP_REACH = 0.2
+_START_WORKERS = (0.7, 1.5, 3.0, 6.0, 12.0, 24.0)
 _LOG_WORKERS, _LOG_SCALE, _LOG_DECAY, _POOLING = range(4)
 
 
@@ -49,6 +51,8 @@ class CurveWindow:
         Latency at `FIT_QUANTILES`, finite and positive, shape (4,).
     log_se
         Standard error of their logarithms, shape (4,).
+    share_se
+        Standard error of the share beyond each, relative to that share, shape (4,).
     requests
         Requests behind them.
     """
@@ -57,6 +61,7 @@ class CurveWindow:
     rate_per_s: float
     quantile_s: FloatArray
     log_se: FloatArray
+    share_se: FloatArray
     requests: int
 
     @classmethod
@@ -86,7 +91,8 @@ class CurveWindow:
             # 4.52 = 2 t(9, .975): the interval is that many standard errors wide.
             errors.append(max(math.log(high / low) / 4.52, 1e-4))
         mids = np.array([e.interval.mid for e in estimates])
-        return cls(instance_count, rate_per_s, mids, np.array(errors), len(x))
+        share_se = np.array([e.effective_exceedances / e.quantile for e in estimates]) ** -0.5
+        return cls(instance_count, rate_per_s, mids, np.array(errors), share_se, len(x))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,9 +104,10 @@ class CurveFit:
     curve
         Best fit.
     residual
-        ln(model / measured) at `FIT_QUANTILES`, shape (windows, 4); 0 where the measured
-        value lies between the model's quantiles for a tenth more and a tenth fewer
-        exceedances, so that a gap between two modes of the demand is no misfit.
+        ln(model / measured) at `FIT_QUANTILES`, shape (windows, 4); only what lies
+        outside the model's quantiles for a tenth (and two standard errors of the window)
+        more or fewer exceedances, so that neither noise nor a gap between two modes of the
+        demand is a misfit.
     ensemble
         Curves refitted to resampled windows and demands.
     pooling
@@ -120,9 +127,8 @@ class CurveFit:
 
     @property
     def residual_rms(self) -> float:
-        """Root mean square of what of the residuals no window's 95 % interval explains."""
-        noise = 2.0 * np.array([w.log_se for w in self.windows])
-        return float(np.sqrt(np.mean(np.maximum(np.abs(self.residual) - noise, 0.0) ** 2)))
+        """Root mean square of the residuals."""
+        return float(np.sqrt(np.mean(self.residual**2)))
 
     @property
     def residual_ok(self) -> bool:
@@ -183,8 +189,8 @@ def fit_curve(
     standard errors, widened where the formula misses by more than they explain.
     """
     problem = _problem(windows, demand_s, pooling, floor_s)
-    starts = (problem.solve(problem.start(c, 1.0)) for c in (1.0, 3.0, 8.0))
-    best = min(starts, key=lambda s: s[1])[0]
+    starts = sorted((problem.start(c) for c in _START_WORKERS), key=problem.cost)
+    best = min((problem.solve(x) for x in starts[:2]), key=problem.cost)
     residual = problem.log_ratio(best)
     spread = np.array([w.log_se for w in windows])
     wide = max(1.0, math.sqrt(float(np.mean((residual / np.hypot(spread, 0.01)) ** 2))))
@@ -224,8 +230,8 @@ class _Problem:
     floor_s: float
     least_workers: float
 
-    def start(self, workers: float, decay: float) -> FloatArray:
-        x = [math.log(max(workers, 1.2 * self.least_workers)), 0.0, math.log(decay)]
+    def start(self, workers: float) -> FloatArray:
+        x = [math.log(max(workers, 1.2 * self.least_workers)), 0.0, 0.0]
         return np.array(x if self.pooling is not None else [*x, 0.8])
 
     def curve(self, x: FloatArray, points_s: FloatArray) -> LatencyCurve:
@@ -241,15 +247,19 @@ class _Problem:
             self.floor_s,
         )
 
-    def log_ratio(self, x: FloatArray) -> FloatArray:
+    def log_ratio(
+        self, x: FloatArray, around: FloatArray | None = None, reach: float = _FIT_REACH
+    ) -> FloatArray:
+        """ln(model / measured), looked for within ``reach`` of ``around`` (0)."""
         curve = self.curve(x, self.points_s)
-        count, rate = self.count[:, None], self.rate_per_s[:, None]
+        waits, theta = curve.wait(self.rate_per_s[:, None], self.count[:, None])
         allowed = 1.0 - np.array(FIT_QUANTILES)
-        low = np.full(self.log_quantile.shape, -_FIT_REACH)
-        high = -low
-        for _ in range(_FIT_BISECTIONS):
+        middle = np.zeros(self.log_quantile.shape) if around is None else around
+        low, high = middle - reach, middle + reach
+        for _ in range(math.ceil(math.log2(reach / _RESOLUTION))):
             mid = 0.5 * (low + high)
-            above = curve.survival(np.exp(self.log_quantile + mid), rate, count) > allowed
+            room = np.exp(self.log_quantile + mid) - self.floor_s
+            above = curve.late(room, waits, theta) > allowed
             low, high = np.where(above, mid, low), np.where(above, high, mid)
         return np.asarray(0.5 * (low + high))
 
@@ -257,16 +267,19 @@ class _Problem:
         return np.asarray((self.log_ratio(x) * self.weight).ravel())
 
     def jacobian(self, x: FloatArray) -> FloatArray:
-        steps = _STEP * np.eye(len(x))
-        ahead = [self.residuals(x + h) - self.residuals(x - h) for h in steps]
-        return np.array(ahead).T / (2.0 * _STEP)
+        base = self.log_ratio(x)
+        ahead = [self.log_ratio(x + h, base, _STEP_REACH) - base for h in _STEP * np.eye(len(x))]
+        return np.array([(a * self.weight).ravel() for a in ahead]).T / _STEP
+
+    def cost(self, x: FloatArray) -> float:
+        return float(np.sum(np.sqrt(1.0 + self.residuals(x) ** 2) - 1.0))
 
     def bounds(self, parameters: int) -> tuple[FloatArray, FloatArray]:
         low = [math.log(0.25), math.log(0.5), math.log(0.2), 0.0][:parameters]
         high = [math.log(1000.0), math.log(2.0), math.log(5.0), 1.0][:parameters]
         return np.array(low), np.array(high)
 
-    def solve(self, x0: FloatArray) -> tuple[FloatArray, float]:
+    def solve(self, x0: FloatArray) -> FloatArray:
         from scipy.optimize import least_squares
 
         low, high = self.bounds(len(x0))
@@ -280,7 +293,7 @@ class _Problem:
             ftol=1e-4,
             xtol=1e-4,
         )
-        return np.asarray(found.x), float(found.cost)
+        return np.asarray(found.x)
 
     def chord(self, x: FloatArray, jacobian: FloatArray, trust: FloatArray) -> FloatArray:
         """A few Gauss-Newton steps with the Jacobian of the unperturbed problem."""
@@ -346,7 +359,10 @@ def _missed(curve: LatencyCurve, windows: Sequence[CurveWindow]) -> FloatArray:
     # Past the curve's saturation its quantiles are infinite: count them as just inside.
     rate = np.minimum(rate, 0.999 * curve.saturation_rate_per_s)
     allowed = 1.0 - np.array(FIT_QUANTILES)
-    low = np.log(curve.quantile_s(1.0 - 1.1 * allowed, rate, count))
-    high = np.log(curve.quantile_s(1.0 - 0.9 * allowed, rate, count))
+    slack = 0.1 + 2.0 * np.array([w.share_se for w in windows])
+    more = np.minimum((1.0 + slack) * allowed, 1.0 - 1e-3)
+    fewer = np.maximum(1.0 - slack, 0.05) * allowed
+    low = np.log(curve.quantile_s(1.0 - more, rate, count))
+    high = np.log(curve.quantile_s(1.0 - fewer, rate, count))
     measured = np.log(np.array([w.quantile_s for w in windows]))
     return np.asarray(np.maximum(low - measured, 0.0) - np.maximum(measured - high, 0.0))

@@ -135,11 +135,16 @@ class LatencyCurve:
             Wait for a backlog already there.
         """
         waits, theta = self.wait(rate_per_s, instance_count)
-        room = np.asarray(t_s, dtype=np.float64) - np.asarray(delay_s) - self.floor_s
-        room, waits, theta = np.broadcast_arrays(room, waits, theta)
+        return self.late(np.asarray(t_s) - np.asarray(delay_s) - self.floor_s, waits, theta)
+
+    def late(self, room_s: ArrayLike, waits: ArrayLike, theta_per_s: ArrayLike) -> FloatArray:
+        """P(W + S > room) for P(W > 0) and decay rates as `wait` gives them, broadcast."""
+        room, waits, theta = np.broadcast_arrays(
+            np.asarray(room_s, dtype=np.float64), np.asarray(waits), np.asarray(theta_per_s)
+        )
         out = np.empty(room.size)
         # Blocks keep the (points, demands) product inside the cache.
-        block = max(1, 400_000 // len(self.demand_s))
+        block = max(1, 100_000 // len(self.demand_s))
         flat = room.ravel(), waits.ravel(), theta.ravel()
         for start in range(0, room.size, block):
             part = slice(start, start + block)
@@ -147,9 +152,13 @@ class LatencyCurve:
         return out.reshape(room.shape)
 
     def _late(self, room: FloatArray, waits: FloatArray, theta: FloatArray) -> FloatArray:
-        left = room[:, None] - self.demand_s[None, :]
-        tail = waits[:, None] * np.exp(-theta[:, None] * np.maximum(left, 0.0))
-        return np.asarray(np.where(left < 0.0, 1.0, tail).mean(axis=1))
+        k = len(self.demand_s)
+        longer = k - np.searchsorted(self.demand_s, room, side="right")
+        tail = np.maximum(room[:, None] - self.demand_s, 0.0)
+        tail *= -theta[:, None]
+        # Demands longer than the room add exp(0) each to the sum: taken out again.
+        shorter = np.exp(tail, out=tail).sum(axis=1) - longer
+        return np.asarray((waits * shorter + longer) / k)
 
     def quantile_s(
         self,
@@ -177,12 +186,11 @@ class LatencyCurve:
         share = np.where(lost, 0.5, target)
         low = np.zeros(q.shape)
         # P(W + S > x + y) <= P(W > x) + P(S > y), each made half of the target.
-        high = self.demand_s[-1] + np.maximum(0.0, np.log(2.0 * waits / share)) / safe
+        high = self.demand_s[-1] + np.log(np.maximum(2.0 * waits / share, 1.0)) / safe
         base = delay + self.floor_s
         for _ in range(_BISECTIONS):
             mid = 0.5 * (low + high)
-            late = self.survival(mid + base, np.where(lost, 0.0, rate), count, delay_s=delay)
-            above = late > share
+            above = self.late(mid, waits, theta) > share
             low, high = np.where(above, mid, low), np.where(above, high, mid)
         return np.asarray(np.where(lost, math.inf, 0.5 * (low + high) + base))
 
