@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
@@ -17,6 +18,7 @@ from tuner.endpoints.records import (
     RestoreRecord,
     ScalingState,
 )
+from tuner.endpoints.restore import VERIFY_READS
 from tuner.endpoints.sagemaker import SageMakerEndpoint
 from tuner.endpoints.scaling import canonical
 from tuner.errors import EndpointError
@@ -25,6 +27,9 @@ POLICY_NAME = "tuner-target-tracking"
 TARGET_TRACKING = "TargetTrackingScaling"
 AWS_COOLDOWN_S = 300
 """What AWS takes for a cooldown that is left out (SageMaker variants)."""
+
+NOT_VISIBLE_YET = frozenset({"ObjectNotFoundException"})
+"""What PutScalingPolicy may say of a target registered a moment ago."""
 
 CPU_NAMESPACE = "/aws/sagemaker/Endpoints"
 
@@ -283,30 +288,38 @@ def apply_plan(
     for name in (*plan.delete, *((plan.put.name,) if plan.put else ())):
         record = record.with_change(f"{CHANGE_POLICY}{name}")
     write_record(record)
-    scaling = endpoint.variant_scaling
+    scaling, pace = endpoint.variant_scaling, endpoint.pace
+    low, high = plan.bounds.min_capacity, plan.bounds.max_capacity
     if plan.register:
-        scaling.register(plan.bounds.min_capacity, plan.bounds.max_capacity)
+        pace.persist(lambda: scaling.register(low, high))
     for name in plan.delete:
-        scaling.delete_policy(name)
+        pace.persist(partial(scaling.delete_policy, name))
     if plan.put is not None:
-        scaling.put_policy(plan.put)
+        pace.persist(partial(scaling.put_policy, plan.put), NOT_VISIBLE_YET)
     _verify(endpoint, plan)
     return record
 
 
 def _verify(endpoint: SageMakerEndpoint, plan: ApplyPlan) -> None:
-    now = endpoint.scaling()
-    names = {d.name for d in now.policies}
-    wanted = as_policy(plan.put, endpoint.name, endpoint.variant) if plan.put else None
-    shown = {d.name: as_policy(d, endpoint.name, endpoint.variant) for d in now.policies}
+    """See what was applied: registering and putting are eventually consistent."""
+    for _ in range(VERIFY_READS):
+        now = endpoint.pace.persist(endpoint.scaling)
+        if _shows(now, plan, endpoint.name, endpoint.variant):
+            return
+        endpoint.pace.sleep(endpoint.pace.poll_interval_s)
+    names = ", ".join(sorted(d.name for d in now.policies)) or "no policies"
+    raise EndpointError(
+        "AWS accepted the policy but shows something else",
+        value=f"{now.min_capacity} to {now.max_capacity} instances, {names}",
+        hint="look again with the dry run; `tuner restore` takes the change back",
+    )
+
+
+def _shows(now: ScalingState, plan: ApplyPlan, endpoint: str, variant: str) -> bool:
+    shown = {d.name: as_policy(d, endpoint, variant) for d in now.policies}
     bounds = (now.min_capacity, now.max_capacity)
-    if (
-        bounds != (plan.bounds.min_capacity, plan.bounds.max_capacity)
-        or names & set(plan.delete)
-        or (plan.put is not None and shown.get(plan.put.name) != wanted)
-    ):
-        raise EndpointError(
-            "AWS accepted the policy but shows something else",
-            value=f"{bounds}, {', '.join(sorted(names)) or 'no policies'}",
-            hint="look again with the dry run; `tuner restore` takes the change back",
-        )
+    return (
+        bounds == (plan.bounds.min_capacity, plan.bounds.max_capacity)
+        and not shown.keys() & set(plan.delete)
+        and (plan.put is None or shown.get(plan.put.name) == as_policy(plan.put, endpoint, variant))
+    )

@@ -58,7 +58,6 @@ READS: tuple[tuple[str, str], ...] = (
     ("DescribeEndpoint", "sagemaker:DescribeEndpoint"),
     ("DescribeEndpointConfig", "sagemaker:DescribeEndpointConfig"),
     ("ListTags", "sagemaker:ListTags"),
-    ("ListInferenceComponents", "sagemaker:ListInferenceComponents"),
     ("DescribeScalableTargets", "application-autoscaling:DescribeScalableTargets"),
     ("DescribeScalingPolicies", "application-autoscaling:DescribeScalingPolicies"),
     ("DescribeScheduledActions", "application-autoscaling:DescribeScheduledActions"),

@@ -63,9 +63,9 @@ class SageMakerEndpoint:
         self.aws = Aws(region=region, profile=profile, endpoint_url=endpoint_url, attempts=attempts)
         if poll_interval_s is None:
             poll_interval_s = LOCAL_POLL_INTERVAL_S if self.aws.local else AWS_POLL_INTERVAL_S
-        self._pace = Pace(clock, sleep, poll_interval_s, timeout_s)
+        self.pace = Pace(clock, sleep, poll_interval_s, timeout_s)
         self._reader = VariantReader(self.aws, name, variant)
-        self._watch = Watch(self.aws, self._reader, self._pace)
+        self._watch = Watch(self.aws, self._reader, self.pace)
         self._record: RestoreRecord | None = None
         self._write_record: RecordWriter | None = None
 
@@ -140,9 +140,9 @@ class SageMakerEndpoint:
             variant=state.variant,
             region=self.aws.region,
             endpoint_url=self.aws.endpoint_url,
-            taken_at_unix_s=self._pace.clock(),
+            taken_at_unix_s=self.pace.clock(),
             instance_count=state.desired_instance_count,
-            scaling=self._pace.persist(self.scaling),
+            scaling=self.pace.persist(self.scaling),
         )
 
     def freeze(
@@ -165,7 +165,7 @@ class SageMakerEndpoint:
         if earlier is not None:
             self.refuse_foreign(earlier)
         record = earlier or self.take_record(on_wait)
-        live = self._pace.persist(self.scaling) if earlier else record.scaling
+        live = self.pace.persist(self.scaling) if earlier else record.scaling
         suspend = live.registered and not live.suspended.all_suspended
         if suspend:
             record = record.with_change(CHANGE_SUSPENDED)
@@ -176,7 +176,7 @@ class SageMakerEndpoint:
         self._record, self._write_record = record, write_record
         if suspend:
             # Seen set before going on: registering is eventually consistent.
-            set_suspended(self.variant_scaling, ALL_SUSPENDED, self._pace)
+            set_suspended(self.variant_scaling, ALL_SUSPENDED, self.pace)
             state = self._watch.idle(on_wait)
             moved = state.desired_instance_count != record.instance_count
             if earlier is None and moved and CHANGE_COUNT not in record.changed:
@@ -205,9 +205,9 @@ class SageMakerEndpoint:
             )
         state = self._watch.idle(on_wait)
         if state.desired_instance_count == count:
-            now = self._pace.clock()
+            now = self.pace.clock()
             return ScaleEvent(count, count, now, now, (("settled", now),))
-        live = self._pace.persist(self.scaling)
+        live = self.pace.persist(self.scaling)
         if live.registered and not live.suspended.all_suspended:
             raise TaintedError(
                 "scaling of the endpoint is not suspended, so a count would not stay",
@@ -240,7 +240,7 @@ class SageMakerEndpoint:
             self.variant_scaling,
             self._reader,
             self._watch,
-            self._pace,
+            self.pace,
             write_record or self._write_record,
         ).run(record, on_wait)
         self._record = self._write_record = None

@@ -46,13 +46,16 @@ class Pace:
     poll_interval_s: float
     timeout_s: float
 
-    def persist(self, action: Callable[[], T]) -> T:
-        """Do it again, with doubling pauses, while AWS says a moment may help."""
+    def persist(self, action: Callable[[], T], also: frozenset[str] = frozenset()) -> T:
+        """Do it again, with doubling pauses, while AWS says a moment may help.
+
+        ``also`` holds codes that mean the same just here.
+        """
         for attempt in range(PERSIST_ATTEMPTS - 1):
             try:
                 return action()
             except AwsError as error:
-                if not error.transient:
+                if not error.transient and error.code not in also:
                     raise
             self.sleep(self.poll_interval_s * 2.0**attempt)
         return action()
