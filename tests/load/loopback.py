@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import resource
 import ssl
 import subprocess
 import sys
@@ -83,6 +84,8 @@ def main() -> None:
     parser.add_argument("--freeze-from", type=float, default=0.0)
     parser.add_argument("--cert")
     parser.add_argument("--key")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     uvloop.run(serve(parser.parse_args()))
 
 
