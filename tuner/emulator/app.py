@@ -57,7 +57,8 @@ class App:
 
     def bad_request(self, request: Request, status: int, reason: str) -> None:
         """Answer what is not HTTP, or too large."""
-        code = "RequestEntityTooLargeException" if status == 413 else "SerializationException"
+        codes = {413: "RequestEntityTooLargeException", 408: "RequestTimeout"}
+        code = codes.get(status, "SerializationException")
         self.fail(request, AwsError(code, reason, status), Protocol.JSON)
 
     def fail(

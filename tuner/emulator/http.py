@@ -8,6 +8,7 @@ connection is closed.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,8 @@ import httptools
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINE = 64
+REQUEST_TIMEOUT_S = 60.0
+"""How long a client may take to send one request."""
 
 _REASONS = {int(s): s.phrase for s in HTTPStatus} | {530: "Site Is Frozen"}
 _STATUS_LINES: dict[int, bytes] = {
@@ -138,7 +141,9 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_active",
         "_bad",
+        "_begun_s",
         "_head_bytes",
+        "_in_head",
         "_limit",
         "_parser",
         "_parts",
@@ -158,6 +163,8 @@ class Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._size = 0
         self._head_bytes = 0
+        self._in_head = True
+        self._begun_s = math.inf
         self._active: Request | None = None
         self._waiting: deque[Request] = deque()
         self._bad: tuple[int, str] | None = None
@@ -183,8 +190,11 @@ class Connection(asyncio.Protocol):
         """Bytes arrived."""
         if self._bad is not None:
             return
+        was_in_head = self._in_head
         try:
             self._parser.feed_data(data)
+            if was_in_head and self._in_head:
+                self._count_head(len(data))
         except httptools.HttpParserUpgrade:
             self._refuse(400, "Protocol upgrades are not supported.")
         except httptools.HttpParserError as error:
@@ -198,20 +208,19 @@ class Connection(asyncio.Protocol):
         self._request = Request(self)
         self._parts = []
         self._size = 0
-        self._head_bytes = 0
+        self._begun_s = time.monotonic()
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request target."""
         self._request.target += url
-        self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
         self._request.headers[name.lower()] = value
-        self._count_head(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
+        self._in_head = False
         request = self._request
         request.method = self._parser.get_method()
         request.keep_alive = self._parser.should_keep_alive()
@@ -232,6 +241,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """A whole request is here."""
+        self._in_head = True
+        self._head_bytes = 0
+        self._begun_s = math.inf
         request = self._request
         parts = self._parts
         request.body = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -242,6 +254,11 @@ class Connection(asyncio.Protocol):
             self._waiting.append(request)
             if len(self._waiting) >= MAX_PIPELINE and self.transport is not None:
                 self.transport.pause_reading()
+
+    def expire(self, before_s: float) -> None:
+        """Refuse a request that began before ``before_s`` and is still not complete."""
+        if self._begun_s < before_s and self._bad is None:
+            self._refuse(408, "The request was not complete in time.")
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -301,6 +318,7 @@ class HttpServer:
         self.handler = handler
         self.bad_request = bad_request
         self.max_body_bytes = max_body_bytes
+        self.request_timeout_s = REQUEST_TIMEOUT_S
         self.connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
 
@@ -318,6 +336,12 @@ class HttpServer:
         )
         chosen: int = self._server.sockets[0].getsockname()[1]
         return chosen
+
+    def sweep(self) -> None:
+        """Refuse what has been incomplete for too long; call it now and then."""
+        before_s = time.monotonic() - self.request_timeout_s
+        for connection in list(self.connections):
+            connection.expire(before_s)
 
     async def stop(self) -> None:
         """Stop listening and drop every connection."""

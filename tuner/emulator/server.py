@@ -130,6 +130,7 @@ class Emulator:
         """One look at everything that moves with time."""
         self.account.refresh()
         self.faults.tick()
+        self._http.sweep()
         now_s = self.account.clock.now_control_s()
         minute = int(now_s // 60)
         for endpoint in self.account.endpoints.values():
