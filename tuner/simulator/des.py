@@ -157,7 +157,7 @@ def plan_fleet(
     for minute, number in enumerate(requests.tolist()):
         now_s = (minute + 1) * minute_s
         share_s, at_s = 0.0, minute * minute_s
-        while arrivals and arrivals[0] < now_s:
+        while arrivals and arrivals[0] <= now_s:
             moment = max(heappop(arrivals), at_s)
             share_s += (moment - at_s) / max(count, 1)
             count, at_s = count + 1, moment
@@ -167,8 +167,8 @@ def plan_fleet(
         metric = number * share_s / minute_s
         published.append((now_s + publish_delay_s, metric, minute_s / share_s))
         activity = target.in_progress
-        if activity is not None and (not arrivals or arrivals[-1] <= now_s) and count == desired:
-            target.finish(activity.activity_id, max(at_s, activity.start_s))
+        if activity is not None and not arrivals:
+            target.finish(activity.activity_id, at_s)
         while published and published[0][0] <= now_s:
             _, value, measured = published.popleft()
             target.observe(now_s, ScalingMetric.INVOCATIONS, value, measured)
