@@ -1,12 +1,13 @@
 """Recommended policies on days they were not chosen on, against rules of thumb and hindsight.
 
-Each trace is scaled to a stated peak and cut in time: the first two thirds of its days are
-given to the recommender, the rest score. The capacity is known (exponential servers, alone
+Each trace is scaled to a stated peak. Every third day scores and the others are given to the
+recommender; with ``--split time`` the last third scores, which also tests whether the service
+stayed what it was. The capacity is known (exponential servers, alone
 behind random routing or pooled behind least-outstanding), the recommender sees it with an
 interval of two percent to each side. "Hindsight" is the cheapest of a dense grid that meets
 the same budgets on the scoring days themselves, which nobody can know in advance.
 
-    python tests/benchmarks/policy.py [--quick] [--json] [--traces DIR]
+    python tests/benchmarks/policy.py [--quick] [--json] [--traces DIR] [--split days|time]
 
 ``--traces`` adds recordings from a directory: every .csv or .csv.gz in it that reads as
 traffic of at least six days.
@@ -49,7 +50,6 @@ PEAK_FLEET = 16
 """Every trace is scaled so that its peak needs about this many instances of the lone kind."""
 LAG_S = (240.0, 300.0, 360.0)
 DATA = HERE.parent / "data" / "traffic"
-MINUTES = 1440
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,14 @@ def traces(extra: Path | None, quick: bool) -> list[TrafficProfile]:
     return [made[2], *found[:2]] if quick else [*made, *found]
 
 
-def cut(profile: TrafficProfile) -> tuple[TrafficProfile, TrafficProfile]:
-    """The days to choose on and the days that score, in time."""
+def cut(profile: TrafficProfile, by_time: bool) -> tuple[TrafficProfile, TrafficProfile]:
+    """The days to choose on and the days that score."""
     days = profile.days()
-    keep = round(len(days) * 2 / 3)
+    place = np.arange(len(days))
+    scores = place >= round(len(days) * 2 / 3) if by_time else place % 3 == 2
     parts = [
-        TrafficProfile(d.ravel(), profile.start_minute_of_week, profile.name, start=profile.start)
-        for d in (days[:keep], days[keep:])
+        TrafficProfile(d.ravel(), profile.start_minute_of_week, profile.name)
+        for d in (days[~scores], days[scores])
     ]
     return parts[0], parts[1]
 
@@ -133,10 +134,10 @@ def hindsight(setup: Setup, constraints: Constraints) -> float:
     return float("nan") if best is None else float(scores.cost[best])
 
 
-def case(profile: TrafficProfile, pooled: bool, lose: str) -> Row:
+def case(profile: TrafficProfile, pooled: bool, lose: str, by_time: bool) -> Row:
     model = capacity(pooled=pooled, spread=0.02)
     scaled = profile.with_peak(PEAK_FLEET * true_rate(False, 1) * 60.0)
-    choosing, scoring = cut(scaled)
+    choosing, scoring = cut(scaled, by_time)
     constraints = Constraints("ml.m5.xlarge", resilience=parse_resilience(lose))
     started = time.perf_counter()
     answer = recommend(
@@ -240,9 +241,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three traces, under a minute")
     parser.add_argument("--json", action="store_true", help="figures as JSON")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="more recordings")
+    parser.add_argument("--split", choices=("days", "time"), default="days")
     options = parser.parse_args()
     rows = [
-        case(profile, pooled, lose)
+        case(profile, pooled, lose, options.split == "time")
         for profile in traces(options.traces, options.quick)
         for pooled in (False, True)
         for lose in ("none", "1 zone of 3")

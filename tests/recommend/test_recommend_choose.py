@@ -124,5 +124,5 @@ def test_believable_peak_covers_the_next_day_as_often_as_promised() -> None:
         covered += believable_peak(peaks[:14]) >= peaks[14]
     assert covered / 400 >= 0.98
     assert believable_peak(np.array([100.0])) == 200.0
-    assert believable_peak(np.array([100.0, 100.0])) == 150.0
+    assert believable_peak(np.array([100.0, 100.0])) == 200.0
     assert believable_peak(np.array([1.0, 1000.0])) == 4000.0

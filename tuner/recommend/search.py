@@ -32,7 +32,7 @@ Above 1 is possible: short excursions fit the budget of bad minutes."""
 FINE_STEPS = np.array([-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75])
 MINIMA = 8
 PEAK_LEVEL = 0.99
-LEAST_PEAK = 1.5
+LEAST_PEAK = 2.0
 SINGLE_DAY_PEAK = 2.0
 PEAK_LIMIT = 4.0
 """A maximum costs nothing until traffic asks for it: rather too high than a ceiling in the
