@@ -32,6 +32,7 @@ from tuner.errors import EndpointError, InputError, RunDirectoryError, RunInterr
 from tuner.load.session import LocustSession
 from tuner.plan.parse import Plan, load_plan
 from tuner.store.run import JOURNAL, Run
+from tuner.units import ms_to_s
 
 REPORTS = Path("reports")
 
@@ -101,6 +102,7 @@ def measure_and_answer(
                         locustfile=locustfile,
                         listen=listen,
                         slo_s=plan.slo.slowest_threshold_s,
+                        lag_limit_s=_lag_limit_s(plan),
                         keep_raw_requests=plan.load.raw_requests_per_stage,
                     ) as session,
                 ):
@@ -116,6 +118,11 @@ def measure_and_answer(
                     hint=f"{again} --out {out} --resume",
                 ) from None
     return answer(out, ui)
+
+
+def _lag_limit_s(plan: Plan) -> float | None:
+    limit = plan.load.max_send_lag_ms
+    return None if limit is None else ms_to_s(limit)
 
 
 def _note_end(run: Run, finished: Finished, ui: Ui) -> None:

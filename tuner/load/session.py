@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,6 +55,8 @@ class LocustSession:
         ``(host, port)`` on which workers of other machines may join; None keeps to loopback.
     slo_s
         The SLO's largest latency, for the limit on send lag and the check of the timeout.
+    lag_limit_s
+        Replaces the limits on send lag and event-loop lag beyond which a stage is void.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class LocustSession:
         locustfile: str | os.PathLike[str] | None = None,
         listen: tuple[str, int] | None = None,
         slo_s: float | None = None,
+        lag_limit_s: float | None = None,
         keep_raw_requests: int = KEEP_RAW_REQUESTS,
     ) -> None:
         if slo_s is not None:
@@ -78,6 +81,7 @@ class LocustSession:
         self.target = target
         self.payloads = payloads
         self.slo_s = slo_s
+        self.lag_limit_s = lag_limit_s
         self.workers: tuple[WorkerInfo, ...] = ()
         self.port: int | None = None
         self._count = workers
@@ -300,7 +304,10 @@ class LocustSession:
                 value=self.target.url,
                 hint=texts[0][0] if texts else None,
             )
-        seen = collector.observed(summaries, head["lost"], self._cap(len(summaries)), self.slo_s)
+        seen = replace(
+            collector.observed(summaries, head["lost"], self._cap(len(summaries)), self.slo_s),
+            lag_limit_s=self.lag_limit_s,
+        )
         return StageResult(
             spec=stage,
             started_at_unix_s=summaries[0]["opened_at_unix_s"] if summaries else time.time(),

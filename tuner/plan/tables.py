@@ -95,6 +95,7 @@ class LoadTable(Table):
     max_minutes: Positive = 120.0
     max_requests: Annotated[int, Field(ge=1)] = 20_000_000
     max_cost_usd: Positive | None = None
+    max_send_lag_ms: Positive | None = None
     max_error_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     precision: Annotated[float, Field(ge=0.005, le=0.5)] = 0.05
     level: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95

@@ -42,6 +42,8 @@ step_s = 120                 # length of a measured stage
 warm_up_s = 120              # once, after the endpoint was started or scaled
 settle_s = 15                # load before each stage that is not measured
 # timeout_s = 5              # client timeout, at least four times the slowest objective
+# max_send_lag_ms = 2        # a stage is void when its p99 send lag is above this;
+                             # default: 1 % of the slowest objective, at least 2 ms
 # workers = 1                # generator processes on this machine
 # max_minutes = 120          # the campaign stops cleanly at each of these limits
 # max_requests = 20000000

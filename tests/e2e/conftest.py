@@ -1,0 +1,61 @@
+"""Tuner as its users run it: the command line in processes of its own."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from e2e_tools import QUICK_PLAN, Tuner, command, environment
+
+
+@pytest.fixture(scope="session")
+def tuner(tmp_path_factory: pytest.TempPathFactory) -> Tuner:
+    home = tmp_path_factory.mktemp("cwd")
+
+    def run(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*args),
+            cwd=cwd or home,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=170,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def quick_run(tuner: Tuner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whole campaign at 1 and 2 instances, shared by every test that only reads."""
+    where = tmp_path_factory.mktemp("quick")
+    plan = where / "tuner.toml"
+    plan.write_text(QUICK_PLAN)
+    done = tuner("run", plan, "--out", where / "run")
+    assert done.returncode == 0, done.stderr + done.stdout
+    return where / "run"
+
+
+@pytest.fixture
+def no_process_left() -> Iterator[None]:
+    """Nothing that a test started may outlive it."""
+    before = {p.pid for p in psutil.process_iter()}
+    yield
+    left = [
+        p
+        for p in psutil.Process().children(recursive=True)
+        if p.pid not in before and p.status() != psutil.STATUS_ZOMBIE
+    ]
+    psutil.wait_procs(left, timeout=10)
+    assert not [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    strays = [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if p.pid not in before and "tuner." in " ".join(p.info["cmdline"] or ())
+    ]
+    _, alive = psutil.wait_procs(strays, timeout=10)
+    assert not alive, [p.cmdline() for p in alive]

@@ -1,0 +1,49 @@
+"""Plans and commands that the end-to-end tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+SHORT_PLAN = """\
+[endpoint]
+kind = "emulator"
+preset = "demo"
+
+[slo]
+p99_ms = 120
+
+[load]
+body = "{}"
+instance_counts = [1, 2]
+rates = [40, 80]
+step_s = 2
+warm_up_s = 0
+settle_s = 0.5
+max_send_lag_ms = 40
+
+[traffic]
+peak_per_min = 20000
+shape = "sample_day"
+
+[capacity]
+instance_type = "ml.m5.xlarge"
+launch_lag_s = 240
+max_capacity = 12
+"""
+"""Four stages of two and a half seconds: enough to interrupt, too little to answer from."""
+
+QUICK_PLAN = SHORT_PLAN.replace("rates = [40, 80]\n", "quick = true\nstart_rate_per_s = 60\n")
+
+Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def environment() -> dict[str, str]:
+    """The environment without a trace of AWS."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "tuner", *map(str, args)]

@@ -1,0 +1,175 @@
+"""Bad input: one clear message, exit code 2, nothing half-written, never a traceback."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from e2e_tools import SHORT_PLAN, Tuner
+
+HTTP_PLAN = SHORT_PLAN.replace(
+    'kind = "emulator"\npreset = "demo"', 'kind = "http"\nurl = "http://127.0.0.1:{port}/x"'
+).replace("instance_counts = [1, 2]", "instance_counts = [1]")
+
+
+@contextmanager
+def server(answer: bytes | None) -> Iterator[int]:
+    """A server that says ``answer`` to everyone, or resets every connection."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.settimeout(0.1)
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            try:
+                peer, _ = listening.accept()
+            except TimeoutError:
+                continue
+            with peer:
+                peer.settimeout(1)
+                if answer is None:
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    continue
+                peer.recv(65536)
+                peer.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        stop.set()
+        thread.join()
+        listening.close()
+
+
+def refused(tuner: Tuner, tmp_path: Path, plan: str, *words: str) -> None:
+    path = tmp_path / "tuner.toml"
+    path.write_text(plan)
+    out = tmp_path / "run"
+    done = tuner("run", path, "--out", out, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+    assert not out.exists(), "a run that could not begin leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("p99_ms = 120", "p99_ms = 120\np98_ms = 5", ["slo.p98_ms", "unknown key"]),
+        ("p99_ms = 120", 'p99_ms = "fast"', ["slo.p99_ms", "'fast'"]),
+        ("rates = [40, 80]", "rates = [40, -80]", ["load.rates.1", "-80"]),
+        ('body = "{}"', 'payloads = [{ file = "none.json" }]', ["load.payloads.0", "none.json"]),
+        ('preset = "demo"', 'preset = "dmeo"', ["dmeo", "demo"]),
+        ("peak_per_min = 20000\n", 'csv = "none.csv"\n', ["traffic.csv", "none.csv"]),
+    ],
+)
+def test_a_bad_plan(tuner: Tuner, tmp_path: Path, old: str, new: str, words: list[str]) -> None:
+    plan = SHORT_PLAN.replace(old, new)
+    assert plan != SHORT_PLAN
+    refused(tuner, tmp_path, plan, *words)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("0,10\n1,nan\n2,30\n", ["line 3"]),
+        ("0,10\n2,20\n1,30\n", ["line 4"]),
+        ("0,10\n1,-4\n", ["line 3", "-4"]),
+        ("0,10\n1,ten\n", ["line 3", "ten"]),
+        ("", ["traffic.csv"]),
+    ],
+)
+def test_a_bad_traffic_file(tuner: Tuner, tmp_path: Path, rows: str, words: list[str]) -> None:
+    (tmp_path / "traffic.csv").write_text("minute,requests\n" + rows)
+    plan = SHORT_PLAN.replace(
+        'peak_per_min = 20000\nshape = "sample_day"\n', 'csv = "traffic.csv"\n'
+    )
+    refused(tuner, tmp_path, plan, *words)
+
+
+def test_an_endpoint_that_is_not_there(tuner: Tuner, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    refused(tuner, tmp_path, HTTP_PLAN.format(port=port), f"127.0.0.1:{port}")
+
+
+def test_an_endpoint_that_resets(tuner: Tuner, tmp_path: Path) -> None:
+    with server(None) as port:
+        refused(tuner, tmp_path, HTTP_PLAN.format(port=port), f"127.0.0.1:{port}")
+
+
+def test_an_endpoint_that_answers_5xx(tuner: Tuner, tmp_path: Path) -> None:
+    answer = b"HTTP/1.1 503 Sorry\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with server(answer) as port:
+        refused(tuner, tmp_path, HTTP_PLAN.format(port=port), "503")
+
+
+def test_a_sagemaker_endpoint_that_does_not_exist(tuner: Tuner, tmp_path: Path) -> None:
+    from tuner.emulator.process import EmulatorProcess
+
+    with EmulatorProcess("null") as emulator:
+        plan = SHORT_PLAN.replace(
+            'kind = "emulator"\npreset = "demo"',
+            f'kind = "sagemaker"\nname = "absent"\nregion = "us-east-1"\n'
+            f'endpoint_url = "{emulator.url}"',
+        )
+        refused(tuner, tmp_path, plan, "absent")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["recommend"],
+        ["recommend", "nowhere"],
+        ["run", "nowhere.toml"],
+        ["run", "nowhere.toml", "--workers", "0"],
+        ["export", "nowhere"],
+        ["report", "nowhere"],
+        ["restore", "nowhere"],
+        ["emulate", "--preset", "none"],
+        ["emulate", "--port", "-1"],
+        ["emulate", "--spec", "nowhere.toml"],
+        ["simulate", "nowhere", "--policy", "target=x"],
+        ["worker", "--master", "nowhere"],
+        ["frobnicate"],
+    ],
+)
+def test_bad_flags_and_missing_files(tuner: Tuner, args: list[str]) -> None:
+    done = tuner(*args)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_init_does_not_overwrite(tuner: Tuner, tmp_path: Path) -> None:
+    plan = tmp_path / "tuner.toml"
+    assert tuner("init", plan).returncode == 0
+    plan.write_text("mine")
+    assert tuner("init", plan).returncode == 2
+    assert plan.read_text() == "mine"
+
+
+def test_help_imports_nothing_heavy(tuner: Tuner) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\n"
+        "from tuner.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'numpy', 'scipy', 'matplotlib', 'locust', 'gevent', 'boto3', 'pydantic'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    for word in ("exit codes", "demo", "recommend"):
+        assert word in done.stdout

@@ -1,0 +1,115 @@
+"""However a campaign ends, completed stages stay, and nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from e2e_tools import SHORT_PLAN, Tuner, command, environment
+
+from tuner.store.run import Run
+
+
+def start(plan: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command("run", plan, "--out", out, *flags),
+        cwd=out.parent,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def completed(out: Path) -> int:
+    return len(list((out / "stages").glob("*.npz")))
+
+
+def wait_for_stages(process: subprocess.Popen[str], out: Path, number: int) -> None:
+    deadline = time.monotonic() + 60
+    while completed(out) < number:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no stage was completed"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    path = tmp_path / "tuner.toml"
+    path.write_text(SHORT_PLAN)
+    return path
+
+
+@pytest.mark.usefixtures("no_process_left")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_campaign_can_go_on(
+    plan: Path, tmp_path: Path, tuner: Tuner, number: signal.Signals
+) -> None:
+    out = tmp_path / "run"
+    process = start(plan, out)
+    wait_for_stages(process, out, 1)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert "--resume" in said
+    with Run.open(out) as run:
+        before = run.stages()
+    assert before
+    done = tuner("run", plan, "--out", out, "--resume")
+    assert done.returncode in (0, 4), done.stderr
+    with Run.open(out) as run:
+        after = run.stages()
+    assert len(after) > len(before)
+    assert [s.spec for s in after[: len(before)]] == [s.spec for s in before]
+    assert [s.started_at_unix_s for s in after[: len(before)]] == [
+        s.started_at_unix_s for s in before
+    ]
+
+
+@pytest.mark.usefixtures("no_process_left")
+def test_a_killed_campaign_loses_no_completed_stage(
+    plan: Path, tmp_path: Path, tuner: Tuner
+) -> None:
+    out = tmp_path / "run"
+    process = start(plan, out)
+    wait_for_stages(process, out, 2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    with Run.open(out) as run:
+        before = [s.started_at_unix_s for s in run.stages()]
+    assert before
+    done = tuner("run", plan, "--out", out, "--resume")
+    assert done.returncode in (0, 4), done.stderr
+    with Run.open(out) as run:
+        after = run.stages()
+    assert [s.started_at_unix_s for s in after[: len(before)]] == before
+    assert [s.spec.index for s in after] == list(range(len(after)))
+
+
+def test_a_second_writer_is_kept_out(plan: Path, tmp_path: Path, tuner: Tuner) -> None:
+    out = tmp_path / "run"
+    process = start(plan, out)
+    try:
+        wait_for_stages(process, out, 1)
+        second = tuner("run", plan, "--out", out, "--resume")
+        assert second.returncode == 2
+        assert "another tuner is writing" in second.stderr
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+def test_another_plan_does_not_resume_a_run(plan: Path, tmp_path: Path, tuner: Tuner) -> None:
+    out = tmp_path / "run"
+    process = start(plan, out)
+    wait_for_stages(process, out, 1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    plan.write_text(SHORT_PLAN.replace("p99_ms = 120", "p99_ms = 130"))
+    done = tuner("run", plan, "--out", out, "--resume")
+    assert done.returncode == 2
+    assert "another plan" in done.stderr
