@@ -12,10 +12,11 @@ from tuner.campaign.direct import DirectEstimate, direct
 from tuner.campaign.errors_limit import error_limit
 from tuner.campaign.evidence import evidence, failure_share, measured, sound
 from tuner.campaign.mix import offered_shares, production_shares
-from tuner.campaign.model_based import ModelEstimate, estimate, verification
+from tuner.campaign.model_based import ModelEstimate, estimate
 from tuner.campaign.server import EFFECT_LIMIT, P_LIMIT, TIME_GATES, ServerFit, fit_server
 from tuner.campaign.tables import curve_of_direct, curve_of_server
 from tuner.campaign.types import Routing, ScaleEvent, StageResult
+from tuner.campaign.verify import verification
 from tuner.interval import Interval
 from tuner.queueing.capacity import CapacityModel, CountCapacity, Gate, ViolationTable
 from tuner.queueing.latency_curve import LatencyCurve, demand_quantiles

@@ -10,10 +10,11 @@ import numpy as np
 
 from tuner.campaign.config import CampaignConfig
 from tuner.campaign.evidence import evidence, measured, overloaded
-from tuner.campaign.model_based import ModelEstimate, estimate, verification
+from tuner.campaign.model_based import ModelEstimate, estimate
 from tuner.campaign.predict import Effort
 from tuner.campaign.server import ServerFit, fit_server
 from tuner.campaign.types import StageResult
+from tuner.campaign.verify import verification
 from tuner.slo import Slo
 
 QUICK = Effort(coarse=20_000, fine=100_000, routed=60_000)
@@ -59,7 +60,7 @@ class Assessment:
         return all(
             gate.passed
             for e in self.estimates
-            for gate in verification(fit, e, stages, self.config.routing, rng, requests=50_000)[0]
+            for gate in verification(fit, e, stages, self.config.routing, rng, requests=24_000)[0]
         )
 
 

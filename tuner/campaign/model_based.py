@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.campaign.evidence import StageEvidence, evidence
 from tuner.campaign.members import resampled_models, shifts
-from tuner.campaign.predict import Crossing, Effort, ServerModel, crossing, forecasts
+from tuner.campaign.predict import Crossing, Effort, ServerModel, crossing
 from tuner.campaign.server import ServerFit
-from tuner.campaign.types import Routing, StageResult
-from tuner.queueing.capacity import Gate
+from tuner.campaign.types import Routing
 from tuner.slo import LatencyObjective
 from tuner.stats.requests import FloatArray
 
@@ -23,12 +21,6 @@ capacity n (1 - utilisation) at the crossing moves little and is interpolated in
 NOISE_FLOOR = 0.004
 """Simulation error of ln capacity that its own estimate may miss."""
 EXTRAPOLATION_NOISE = 0.005
-_BOUND = 0.01
-_DRAWS = 4000
-_TOLERANCE = 0.015
-"""A prediction that misses by this share of capacity is good enough, however many requests
-prove that it misses."""
-_FAR = 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,103 +138,3 @@ def _at(
     # np.interp holds the last value beyond the largest simulated count.
     used = 1.0 - float(np.interp(1.0 / count, inverse, spare)) / count
     return used * model.saturation_per_s
-
-
-def verification(
-    fit: ServerFit,
-    found: ModelEstimate,
-    results: Sequence[StageResult],
-    routing: Routing,
-    rng: np.random.Generator,
-    *,
-    requests: int = 120_000,
-) -> tuple[tuple[Gate, ...], tuple[int, ...]]:
-    """Compare every measured stage with what the model predicts for it.
-
-    Returns
-    -------
-    One gate per instance count measured, and the counts at which load near the limit
-    agreed (verified counts).
-    """
-    gates, verified = [], []
-    for count in sorted({r.spec.instance_count for r in results}):
-        here = [r for r in results if r.spec.instance_count == count]
-        gate, near = _verify_count(fit, found, count, here, routing, rng, requests)
-        if gate is not None:
-            gates.append(gate)
-            if gate.passed and near:
-                verified.append(count)
-    return tuple(gates), tuple(verified)
-
-
-def _verify_count(
-    fit: ServerFit,
-    found: ModelEstimate,
-    count: int,
-    results: Sequence[StageResult],
-    routing: Routing,
-    rng: np.random.Generator,
-    requests: int,
-) -> tuple[Gate | None, bool]:
-    stages = [evidence(r, found.objective) for r in results]
-    top = 0.97 * fit.model.saturation_per_s
-    inside = [s for s in stages if s.rate_per_s < top and s.share.n >= 50]
-    if not inside:
-        return None, False
-    rates = sorted({s.rate_per_s for s in inside})
-    seen = forecasts(
-        fit.model,
-        found.objective.threshold_s,
-        rates,
-        instances=count,
-        routing=routing,
-        rng=rng,
-        requests=requests,
-    )
-    by_rate = dict(zip(rates, seen, strict=True))
-    limit = found.rate(count)
-    worst, least = inside[0], 1.0
-    for s in inside:
-        forecast = by_rate[s.rate_per_s]
-        doubt = found.slope(count) * math.hypot(found.spread(count), _TOLERANCE)
-        doubt = math.hypot(doubt, forecast.share_noise)
-        # Far below the limit the share is a tail nobody asked about: it only must be small.
-        share = max(forecast.share, _FAR * found.objective.allowance)
-        p = _chance_of_more(s, share, forecast.inflation, doubt, rng)
-        if p < least:
-            worst, least = s, p
-    bound = _BOUND / max(1.0, len(inside) / 2.0)
-    passed = least >= bound
-    near = any(s.rate_per_s >= 0.85 * limit for s in inside)
-    forecast = by_rate[worst.rate_per_s]
-    measured = worst.share.count / worst.share.n
-    plural = "" if count == 1 else "s"
-    sentence = (
-        f"at {count} instance{plural} and {worst.rate_per_s:.4g}/s each, {measured:.2%} of "
-        f"{worst.share.n:,} requests were late and the model expects {forecast.share:.2%}"
-    )
-    return (
-        Gate(
-            f"verification_{count}",
-            passed,
-            least,
-            f"chance of as many late requests >= {bound:.2g}",
-            sentence + ("" if passed else ": the endpoint is slower than its own requests say"),
-            None if passed else f"hold load around the limit on {count} instance{plural}",
-        ),
-        near,
-    )
-
-
-def _chance_of_more(
-    stage: StageEvidence, share: float, inflation: float, doubt: float, rng: np.random.Generator
-) -> float:
-    """P(at least the observed late requests), over bursts and over the model's own doubt."""
-    if stage.share.count == 0:
-        return 1.0
-    mean = stage.share.n * share * np.exp(doubt * rng.standard_normal(_DRAWS))
-    mean = np.minimum(mean, stage.share.n)
-    # Late requests come in clumps of about `inflation`: a gamma with that scale.
-    size = np.maximum(mean, 1e-9) / inflation
-    seen = rng.poisson(rng.gamma(size) * inflation)
-    return float((np.count_nonzero(seen >= stage.share.count) + 1) / (_DRAWS + 1))

@@ -62,7 +62,7 @@ class Effort:
 
     coarse: int = 60_000
     fine: int = 600_000
-    routed: int = 250_000
+    routed: int = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +94,11 @@ class Crossing:
 class Forecast:
     """What a window at one load would show.
 
-    ``share`` is P(latency > threshold), ``inflation`` its variance over independence and
-    ``share_noise`` the relative error of ``share`` from simulating a finite number;
-    ``mean_s`` the mean latency of successes, ``mean_sd_s`` the spread of one request's
-    latency seen through a long window (times sqrt of requests it is constant).
+    ``share`` is P(latency > threshold), ``inflation`` its variance over independence.
     """
 
     share: float
     inflation: float
-    share_noise: float
-    mean_s: float
-    mean_sd_s: float
 
 
 def crossing(
@@ -152,9 +146,7 @@ def forecasts(
     result = []
     for j in range(len(rates_per_s)):
         share, inflation = run.share(j)
-        mean, spread = run.mean(j)
-        noise = run.share_noise(j)
-        result.append(Forecast(fail + (1.0 - fail) * share, inflation, noise, mean, spread))
+        result.append(Forecast(fail + (1.0 - fail) * share, inflation))
     return tuple(result)
 
 
@@ -219,7 +211,6 @@ class _Run:
     rates_per_s: FloatArray
     late: FloatArray
     own: FloatArray
-    mean_s: FloatArray
     steps: int
 
     @classmethod
@@ -246,12 +237,10 @@ class _Run:
             waits = least_outstanding_waits(gaps, demand, model.workers, pooled, rng)
         waits = waits[warm:].reshape(steps, loads, lanes)
         late = _survival(model.demand_s, threshold_s - model.floor_s, waits)
-        mean = waits.mean(axis=0) + demand[warm:].reshape(steps, loads, lanes).mean(axis=0)
         return cls(
             rates_per_s,
             late.mean(axis=0),
             (late * (1.0 - late)).mean(axis=(0, 2)),
-            mean + model.floor_s,
             steps,
         )
 
@@ -262,16 +251,6 @@ class _Run:
             return 0.0, 1.0
         variance = float(self.late[load].var(ddof=1)) * self.steps + float(self.own[load])
         return p, max(1.0, variance / (p * (1.0 - p)))
-
-    def share_noise(self, load: int) -> float:
-        """Relative standard error of P(late); 1 when nobody was late."""
-        lanes = self.late[load]
-        p = float(lanes.mean())
-        return float(lanes.std(ddof=1)) / math.sqrt(len(lanes)) / p if p > 0.0 else 1.0
-
-    def mean(self, load: int) -> tuple[float, float]:
-        spread = float(self.mean_s[load].std(ddof=1)) * math.sqrt(self.steps)
-        return float(self.mean_s[load].mean()), spread
 
     def root(self, allowed: float) -> float:
         """ln rate at the crossing: quadratic inside the loads, straight outside."""

@@ -147,7 +147,7 @@ def _search(config: CampaignConfig) -> Talk:
             return done
     now = assess(config, results)
     counts = config.instance_counts if config.routing.value != "RANDOM" else (base,)
-    for count in counts:
+    for count in reversed(counts):
         centre = now.rate(count) if now.known else bracketed
         finished = yield from hold_around(config, results, count, centre)
     return finished
