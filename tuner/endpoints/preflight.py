@@ -199,6 +199,14 @@ def scaling_findings(
             names,
         )
     ]
+    return [*found, *_scaling_warnings(state, scaling, estimate)]
+
+
+def _scaling_warnings(
+    state: EndpointState, scaling: ScalingState, estimate: CampaignEstimate
+) -> list[Finding]:
+    bounds = f"{scaling.min_capacity} to {scaling.max_capacity}"
+    found: list[Finding] = []
     if scaling.suspended.any_suspended:
         found.append(
             Finding(
