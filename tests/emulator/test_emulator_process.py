@@ -98,6 +98,18 @@ def test_spec_file(tmp_path: Path) -> None:
     assert "instance.fancy" in str(caught.value)
 
 
+def test_empirical_service_from_a_csv_file(tmp_path: Path) -> None:
+    (tmp_path / "times.csv").write_text("ms,kind\n10,a\n30,b\n")
+    text = '[instance]\nservice = { shape = "empirical", csv = "times.csv" }\n'
+    spec = parse_spec(text, str(tmp_path / "spec.toml"))
+    assert spec.variants[0].fleet.instance.service.values_s == (0.010, 0.030)
+    (tmp_path / "times.csv").write_text("10\nnan\n")
+    with pytest.raises(PlanError, match="value 2 is not a time"):
+        parse_spec(text, str(tmp_path / "spec.toml"))
+    with pytest.raises(PlanError, match="cannot be read"):
+        parse_spec(text, "elsewhere/spec.toml")
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_are_valid(name: str) -> None:
     spec = preset(name)

@@ -18,6 +18,7 @@ from tuner.fleet import (
     Phase,
     RoutingStrategy,
     ServiceTime,
+    simulate,
 )
 
 ONE = ServiceTime.deterministic(1.0)
@@ -41,6 +42,14 @@ def test_a_late_look_does_not_delay_the_next_start() -> None:
         model.submit(0.0, tag)
     ended = model.advance(100.0)
     assert [(c.tag, c.started_s, c.done_s) for c in ended] == [(0, 0, 1), (1, 1, 2), (2, 2, 3)]
+
+
+def test_the_time_axis_may_start_anywhere() -> None:
+    model = Fleet(FleetSpec(InstanceSpec(ONE)), np.random.default_rng(0), now=-1e6)
+    model.submit(-5.0)
+    assert model.advance(0.0)[0].done_s == -4.0
+    spec = FleetSpec(InstanceSpec(ONE, workers=2), instance_count=2, routing=LOR)
+    assert simulate(spec, np.array([-5.0]), np.random.default_rng(0)).done_s[0] == -4.0
 
 
 def test_overhead_is_outside_the_instance() -> None:

@@ -214,6 +214,7 @@ async def _serve(
     try:
         ready = await emulator.start(host, port)
         gc.freeze()  # what is loaded by now stays; collections need not look at it again
+        gc.set_threshold(100_000, 50, 100)  # requests leave no cycles: collect rarely
         if on_ready is not None:
             on_ready(ready)
         await stopped.wait()

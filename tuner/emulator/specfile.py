@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tuner.emulator.params import NAME
@@ -30,7 +32,14 @@ E = TypeVar("E", bound=StrEnum)
 class Table:
     """One TOML table read key by key; what is wrong is noted, what is unread is unknown."""
 
-    def __init__(self, data: Mapping[str, Any], key: str, problems: list[Problem]) -> None:
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        key: str,
+        problems: list[Problem],
+        folder: Path = Path(),
+    ) -> None:
+        self._folder = folder
         self._data = dict(data)
         self._key = key
         self._problems = problems
@@ -89,7 +98,7 @@ class Table:
         if not isinstance(value, dict):
             self.problem(key, "not a table", value, "a table")
             return None
-        return Table(value, self._path(key), self._problems)
+        return Table(value, self._path(key), self._problems, self._folder)
 
     def tables(self, key: str) -> list[Table]:
         """An array of tables."""
@@ -97,7 +106,10 @@ class Table:
         if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
             self.problem(key, "not an array of tables", value, f"[[{self._path(key)}]]")
             return []
-        return [Table(v, f"{self._path(key)}[{i}]", self._problems) for i, v in enumerate(value)]
+        return [
+            Table(v, f"{self._path(key)}[{i}]", self._problems, self._folder)
+            for i, v in enumerate(value)
+        ]
 
     def numbers(self, key: str) -> tuple[float, ...]:
         """An array of numbers that are not negative."""
@@ -110,6 +122,31 @@ class Table:
             self.problem(key, "not an array of numbers", value, "numbers, 0 or more")
             return ()
         return tuple(float(v) for v in value)
+
+    def csv_numbers(self, key: str) -> tuple[float, ...]:
+        """The first column of a CSV file beside the specification; a header line is skipped."""
+        name = self.text(key, "")
+        if not name:
+            return ()
+        try:
+            with (self._folder / name).open(newline="", encoding="utf-8") as file:
+                cells = [row[0].strip() for row in csv.reader(file) if row]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            self.problem(key, f"cannot be read: {error}", name, "a CSV file")
+            return ()
+        values = []
+        for number, cell in enumerate(cells):
+            try:
+                value = float(cell)
+            except ValueError:
+                if number == 0:
+                    continue
+                value = math.nan
+            if not 0.0 <= value < math.inf:
+                self.problem(key, f"value {number + 1} is not a time", cell, "numbers, 0 or more")
+                return ()
+            values.append(value)
+        return tuple(values)
 
     def has(self, key: str) -> bool:
         """Whether the key is there and not read yet."""
@@ -128,11 +165,11 @@ def _service_time(parent: Table, key: str, default: ServiceTime) -> ServiceTime:
     shape = table.choice("shape", Shape, Shape.DETERMINISTIC)
     time = default
     if shape is Shape.EMPIRICAL:
-        values = table.numbers("values_ms")
+        values = table.numbers("values_ms") or table.csv_numbers("csv")
         if values:
             time = ServiceTime.empirical(tuple(ms_to_s(v) for v in values))
         else:
-            table.problem("values_ms", "an empirical time needs values", [], "numbers, 0 or more")
+            table.problem("values_ms", "an empirical time needs values", [], "numbers, or csv")
     elif shape in (Shape.TWO_POINT, Shape.HYPEREXPONENTIAL):
         fast = ms_to_s(table.number("fast_ms", 10.0))
         slow = ms_to_s(table.number("slow_ms", 100.0))
@@ -257,7 +294,7 @@ def _response(table: Table | None) -> ResponseSpec:
 
 
 def parse_spec(text: str, source: str) -> EmulatorSpec:
-    """Read an emulator's TOML.
+    """Read an emulator's TOML; files it names are looked for beside ``source``.
 
     Raises
     ------
@@ -269,7 +306,7 @@ def parse_spec(text: str, source: str) -> EmulatorSpec:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PlanError(source, [Problem("(file)", f"not valid TOML: {error}")]) from None
-    top = Table(data, "", problems)
+    top = Table(data, "", problems, Path(source).parent)
     instance = _instance(top.table("instance"))
     endpoint = top.table("endpoint") or Table({}, "endpoint", problems)
     name = endpoint.text("name", "tuner-demo")

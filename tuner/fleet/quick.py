@@ -33,7 +33,7 @@ class _Member:
     __slots__ = ("free_s", "outstanding", "slot")
 
     def __init__(self, workers: int) -> None:
-        self.free_s = [0.0] * workers
+        self.free_s = [-np.inf] * workers
         self.outstanding = 0
         self.slot = -1
 

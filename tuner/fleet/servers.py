@@ -7,6 +7,7 @@ it, never from when somebody looked, so a late caller delays nothing that follow
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class FifoServer:
     __slots__ = ("_free_s", "_limit", "_present", "_schedule", "_served", "_started")
 
     def __init__(self, spec: InstanceSpec, hooks: Hooks) -> None:
-        self._free_s = [0.0] * spec.workers
+        self._free_s = [-math.inf] * spec.workers
         self._limit = None if spec.queue_limit is None else spec.workers + spec.queue_limit
         self._present = 0
         self._schedule = hooks.schedule
