@@ -68,6 +68,30 @@ def test_exceedance_share_of_a_queue_is_covered() -> None:
     assert naive / 200 < 0.75
 
 
+@pytest.mark.parametrize(("rho", "n"), [(0.8, 1000), (0.8, 3000), (0.9, 3000)])
+def test_a_short_window_without_a_burst_does_not_pass(rho: float, n: int) -> None:
+    # The share is exactly the allowance, and most such windows hold no exceedance at all.
+    rng = np.random.default_rng(25)
+    threshold = math.log(100.0) / (1.0 - rho)
+    met = empty = 0
+    for _ in range(200):
+        estimate = exceedance_interval(mm1(n, rho, rng), threshold)
+        met += estimate.verdict(0.01) is Verdict.MET
+        empty += estimate.count == 0
+    assert empty > 40
+    assert met / 200 <= 0.09
+
+
+def test_a_clear_pass_is_still_a_pass() -> None:
+    rng = np.random.default_rng(26)
+    estimate = exceedance_interval(mm1(20_000, 0.5, rng), 12.5)
+    assert estimate.verdict(0.01) is Verdict.MET
+    nothing = exceedance_interval(rng.exponential(size=2000), 50.0)
+    assert 0.0 < nothing.interval.high < 0.006
+    everything = exceedance_interval(rng.exponential(size=2000), -1.0)
+    assert everything.verdict(0.01) is Verdict.VIOLATED
+
+
 def test_verdicts_need_the_whole_interval_on_one_side() -> None:
     assert independent_share(1, 10_000).verdict(0.01) is Verdict.MET
     assert independent_share(300, 10_000).verdict(0.01) is Verdict.VIOLATED

@@ -89,8 +89,21 @@ def test_inflated_ranks_hold_about_as_often_as_they_say() -> None:
         held += interval.low <= truth <= interval.high
         low, high = (np.sort(x)[r - 1] for r in independent_ranks(3000, 0.99))
         inside_iid += low <= truth <= high
-    assert 0.87 <= held / 200 <= 0.97
+    assert 0.90 <= held / 200 <= 0.985
     assert inside_iid / 200 < 0.7
+
+
+@pytest.mark.parametrize(("rho", "n"), [(0.8, 3000), (0.9, 3000), (0.9, 12_000)])
+def test_short_congested_windows_are_covered_too(rho: float, n: int) -> None:
+    truth = math.log(100.0) / (1.0 - rho)
+    rng = np.random.default_rng(2027)
+    above = below = 0
+    for _ in range(200):
+        interval = quantile_interval(mm1(n, rho, rng, skip=8000), 0.99).interval
+        above += interval.low > truth
+        below += interval.high < truth
+    assert above / 200 <= 0.07
+    assert below / 200 <= 0.08
 
 
 def test_independent_samples_are_covered_and_hardly_inflated() -> None:

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from tuner.errors import InsufficientDataError
 from tuner.interval import Interval
 from tuner.slo import Verdict
-from tuner.stats.quantiles import BATCHES, exceedance_inflation
+from tuner.stats.quantiles import BATCHES, exceedance_inflation, rank_of
+
+_CANDIDATES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,51 @@ def exceedance_interval(
 ) -> ShareEstimate:
     """Interval of the share slower than the threshold; failures (infinite) are slower.
 
+    The few exceedances of a short stage come in one burst or not at all, so their own
+    variance says nothing. The upper end is therefore the first share whose own quantile,
+    judged by the variance of *its* exceedances, lies significantly below the threshold:
+    the rank interval of `quantile_interval` inverted.
+
     Arguments as in `share_interval`; ``latency_s`` in order of intended start, shape (n,).
+
+    References
+    ----------
+    Test inversion: Wilson, E. B., J. Am. Stat. Assoc. 22, 1927, with the variance of the
+    hypothesis instead of that of the sample.
     """
-    return share_interval(np.asarray(latency_s) > threshold_s, level=level, batches=batches)
+    x = np.asarray(latency_s, dtype=np.float64).ravel()
+    plain = share_interval(x > threshold_s, level=level, batches=batches)
+    if math.isinf(plain.inflation) or plain.count == plain.n:
+        return plain
+    high, inflation = _first_excluded(x, plain.interval.mid, level, batches)
+    old = plain.interval
+    return ShareEstimate(
+        Interval(old.low, old.mid, max(old.high, high), level),
+        plain.count,
+        plain.n,
+        max(plain.inflation, inflation),
+    )
+
+
+def _first_excluded(
+    x: NDArray[np.float64], share: float, level: float, batches: int
+) -> tuple[float, float]:
+    """Least share above the observed one that the data exclude, and its inflation."""
+    from scipy.special import stdtrit
+
+    n = len(x)
+    t = float(stdtrit(batches - 1, 0.5 + level / 2.0))
+    ranked = np.sort(x)
+    before, gap_before = share, 0.0
+    inflation = 1.0
+    for p in np.geomspace(max(share, 1.0 / n) * 1.02, 1.0, _CANDIDATES, endpoint=False):
+        point = ranked[rank_of(n, 1.0 - p) - 1]
+        inflation = exceedance_inflation(x > point, float(p), batches)
+        gap = float(p) - share - t * math.sqrt(inflation * p * (1.0 - p) / n)
+        if gap > 0.0:
+            return float(np.interp(0.0, [gap_before, gap], [before, p])), inflation
+        before, gap_before = float(p), gap
+    return 1.0, inflation
 
 
 def _korn_graubard(
