@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from tuner.campaign.types import ProgressCallback, Routing, ScaleEvent, StageResult, StageSpec
+from tuner.commands.emulate import spec_from
 from tuner.commands.ui import Tick, Ui, duration_text
 from tuner.emulator.process import EmulatorProcess
 from tuner.endpoints.http import HttpEndpoint
@@ -69,6 +70,7 @@ def open_endpoint(plan: Plan, ui: Ui) -> Iterator[Opened]:
         if table.kind == "emulator" and url is None:
             spec = plan.path(table.spec) if table.spec else None
             preset = table.preset or (None if spec else DEMO_PRESET)
+            spec_from(preset, None if spec is None else str(spec))
             process = stack.enter_context(EmulatorProcess(preset, spec_path=spec))
             url, region = process.url, region or LOCAL_REGION
             name, variant = name or process.endpoint_name, variant or process.variant_name
