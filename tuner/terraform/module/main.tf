@@ -21,9 +21,10 @@ locals {
   initial_instance_count = local.autoscaled ? terraform_data.first_count[local.release].input : var.instance_count
 }
 
-# Remembers the count of the current release; the next release takes the variable anew.
+# Remembers the count that autoscaling or the current release began with; the next release takes
+# the variable anew.
 resource "terraform_data" "first_count" {
-  for_each = toset([local.release])
+  for_each = local.autoscaled ? toset([local.release]) : toset([])
   input    = var.instance_count
 
   lifecycle {
