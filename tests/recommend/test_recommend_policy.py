@@ -160,6 +160,31 @@ def test_surges_faster_than_launches_raise_the_minimum_and_say_its_price() -> No
     assert f"{got.chosen.bounds.min_capacity}" in said.sentence
 
 
+def test_surges_at_known_hours_get_a_schedule_that_costs_less() -> None:
+    day = [(9 * 60 + 40, 1.0), (80, 7.0), (13 * 60, 1.0)]
+    got = recommend(capacity(), flat(day * 2), slo=SLO, constraints=CONSTRAINTS, launch_lag_s=900.0)
+    assert got.chosen is not None
+    assert got.schedule is not None
+    assert got.schedule.meets
+    raised = [w for w in got.schedule.windows if w.min_capacity >= 7]
+    assert len(raised) == 1
+    # Known 16 minutes ahead: 09:40 less launch and a minute, on the half hour before.
+    assert raised[0].start_minute == 9 * 60
+    hours = sum(
+        (end - w.start_minute) / 60 * w.min_capacity
+        for w, end in zip(
+            got.schedule.windows,
+            [*(w.start_minute for w in got.schedule.windows[1:]), 1440],
+            strict=True,
+        )
+    )
+    assert got.schedule.instance_hours_per_day == pytest.approx(hours, rel=0.15)
+    said = next(s for s in got.statements if s.name == "scheduled_minimum")
+    assert "from 09:00" in said.sentence
+    assert said.value is not None
+    assert said.value > 0.4
+
+
 def test_bounds_too_low_are_violated_with_a_proposal_and_its_price() -> None:
     got = recommend(
         capacity(),

@@ -16,7 +16,7 @@ from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTracki
 from tuner.errors import InputError
 from tuner.interval import Interval
 from tuner.queueing.capacity import CapacityModel
-from tuner.recommend.types import Candidate, Expected, Recommendation, Statement
+from tuner.recommend.types import Candidate, Expected, Recommendation, Schedule, Statement
 from tuner.slo import LatencyObjective, Slo, Verdict
 
 SCHEMA_VERSION = 1
@@ -72,6 +72,7 @@ def document(recommendation: Recommendation) -> dict[str, object]:
         "front": [_candidate(c) for c in r.front],
         "statements": [_statement(s) for s in r.statements],
         "sensitivities": [_statement(s) for s in r.sensitivities],
+        "schedule": _schedule(r.schedule),
         "proposal": _candidate(r.proposal) if r.proposal else None,
         "refusals": refusals(r),
         "warnings": list(r.warnings),
@@ -263,6 +264,22 @@ def _statement(statement: Statement) -> dict[str, object]:
         "sentence": statement.sentence,
         "value": _number(value) if value is not None else None,
         "unit": statement.unit,
+    }
+
+
+def _schedule(schedule: Schedule | None) -> dict[str, object] | None:
+    if schedule is None:
+        return None
+    return {
+        "policy": _policy(schedule.policy, schedule.bounds),
+        "windows": [
+            {"start_minute": w.start_minute, "min_capacity": w.min_capacity}
+            for w in schedule.windows
+        ],
+        "instance_hours": schedule.instance_hours_per_day,
+        "instance_hours_per": "day",
+        "violating_share": schedule.violating_share,
+        "bad_minute_share": schedule.bad_minute_share,
     }
 
 

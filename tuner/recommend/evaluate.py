@@ -16,7 +16,7 @@ from tuner.recommend.choose import Budgets, Met, Scores, bootstrap_interval
 from tuner.recommend.prices import Price
 from tuner.recommend.types import Candidate, Expected, Resilience
 from tuner.simulator.inputs import LaunchLag, MetricCurve, PolicyGrid, SimulationOptions
-from tuner.simulator.simulate import simulate
+from tuner.simulator.simulate import SimulationResult, simulate
 from tuner.units import HOURS_PER_MONTH
 
 FloatArray = NDArray[np.float64]
@@ -100,15 +100,19 @@ def score(
     if lose.lose == "instance" and lose.count > 1:
         worse = without(table, lose.count - 1)
         safe = simulate(grid, traffic, worse, lag, seed=world.seed, options=options)
-        safe_share = safe.spare_safe_share
-    else:
-        safe_share = result.zone_safe_share if lose.lose == "zone" else result.spare_safe_share
+        return replace(scores_of(world, result), unsafe=1.0 - safe.spare_safe_share)
+    return scores_of(world, result)
+
+
+def scores_of(world: World, result: SimulationResult) -> Scores:
+    """A simulation as scores; safe minutes are those that survive one instance, or one zone."""
+    zone = world.resilience.lose == "zone"
     full_day = HOURS_PER_DAY * 60.0 / result.scored_minutes
     return Scores(
         requests=result.requests,
         violating=result.violating_requests,
         bad=result.bad_minute_share,
-        unsafe=1.0 - safe_share,
+        unsafe=1.0 - (result.zone_safe_share if zone else result.spare_safe_share),
         instance_hours=result.instance_hours * full_day,
     )
 

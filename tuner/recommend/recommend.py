@@ -24,6 +24,7 @@ from tuner.recommend.evaluate import (
 )
 from tuner.recommend.minimum import minimum_as_sum
 from tuner.recommend.prices import PRICES, PriceTable
+from tuner.recommend.schedule import schedule_for
 from tuner.recommend.search import Found, Ground, ground_of, search
 from tuner.recommend.sensitivity import sensitivities
 from tuner.recommend.setup import Setup, prepare
@@ -145,6 +146,14 @@ def _answer(
         )
     ]
     day = hardest_day(at.mid, 0)
+    outrun = statements.reactive_alone(found, setup.world, setup.ground)
+    schedule = (
+        None
+        if outrun is None
+        else schedule_for(setup.world, setup.ground, chosen, setup.budgets, found.choice.chosen_on)
+    )
+    cheaper = statements.scheduled(schedule, found, setup.world)
+    said = [*_statements(setup, found, chosen), *(s for s in (outrun, cheaper) if s is not None)]
     return Recommendation(
         verdict=Verdict.MET,
         slo=slo,
@@ -153,7 +162,7 @@ def _answer(
         alternatives=tuple(c for c in beside if c.name != "today"),
         rejected=tuple(refused),
         front=tuple(candidates[1 + n_other + n_rejected :]),
-        statements=tuple(_statements(setup, found, chosen)),
+        statements=tuple(said),
         sensitivities=tuple(sensitivities(setup, found, at, chosen)),
         hardest_day=day_of(setup, chosen, day),
         traffic_name=setup.traffic.name,
@@ -167,6 +176,7 @@ def _answer(
         ),
         minimum=minimum_as_sum(setup.world, setup.ground, chosen[1].min_capacity),
         today=next((c for c in beside if c.name == "today"), None),
+        schedule=schedule if cheaper is not None else None,
     )
 
 
@@ -222,8 +232,8 @@ def _statements(setup: Setup, found: Found, chosen: Choice) -> list[Statement]:
         "requests per minute",
     )
     optional = (
-        statements.reactive_alone(found, world, ground),
         statements.every_day(found, budgets, world),
+        statements.costliest_day(found, budgets, world),
     )
     return [
         *statements.days_statement(found, budgets),

@@ -10,12 +10,20 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tuner.autoscaling.policy import ScalingMetric
-from tuner.recommend.choose import Budgets, Scores, cheapest, meets, plain_shares, upper_bounds
+from tuner.recommend.choose import (
+    BOOTSTRAP_DAYS,
+    Budgets,
+    Scores,
+    cheapest,
+    meets,
+    plain_shares,
+    upper_bounds,
+)
 from tuner.recommend.constraints import describe_resilience
 from tuner.recommend.evaluate import Choice, World, grid_of, monthly_usd
 from tuner.recommend.rates import scaled_table
 from tuner.recommend.search import Found, Ground
-from tuner.recommend.types import Statement
+from tuner.recommend.types import Schedule, Statement
 from tuner.simulator.headroom import (
     largest_jump,
     largest_ramp,
@@ -273,8 +281,54 @@ def reactive_alone(found: Found, world: World, ground: Ground) -> Statement | No
     return Statement(
         "reactive_alone",
         f"Surges are faster than launches: with a minimum of {ground.lowest_minimum} no target "
-        f"holds the SLO. The recommended minimum is {low}{cost}. If the surges come at known "
-        "times, a scheduled minimum costs less.",
+        f"holds the SLO. The recommended minimum is {low}{cost}.",
         price,
         "USD per month",
+    )
+
+
+def scheduled(schedule: Schedule | None, found: Found, world: World) -> Statement | None:
+    """What a minimum that follows the clock would cost instead of one that always stands."""
+    if schedule is None or not schedule.meets:
+        return None
+    saved = 1.0 - schedule.instance_hours_per_day / found.cost
+    if saved <= 0.0:
+        return None
+    price = monthly_usd(schedule.instance_hours_per_day, world.price)
+    cost = "" if price is None else f" ({price:.0f} USD a month)"
+    steps = ", ".join(
+        f"{w.min_capacity} from {w.start_minute // 60:02d}:{w.start_minute % 60:02d}"
+        for w in schedule.windows
+    )
+    return Statement(
+        "scheduled_minimum",
+        f"If the surges keep to the clock, a scheduled minimum holds the SLO for {saved:.0%} "
+        f"less{cost}: {steps}.",
+        saved,
+        "share of cost",
+    )
+
+
+def costliest_day(found: Found, budgets: Budgets, world: World) -> Statement | None:
+    """How much of the cost comes from the one day that rules most cheaper policies out."""
+    index, days = found.choice.index, found.choice.chosen_on
+    assert index is not None
+    scores = found.scores.days(days)
+    cheaper = scores.cost < scores.cost[index]
+    if days.size <= BOOTSTRAP_DAYS or not cheaper.any():
+        return None
+    misses = scores.violating[cheaper] / scores.requests.sum() / budgets.requests
+    unsafe = 0.0 if budgets.unsafe_minutes is None else scores.unsafe[cheaper] / days.size
+    weight = np.sum(misses + scores.bad[cheaper] / days.size / budgets.minutes + unsafe, axis=0)
+    worst = int(np.argmax(weight))
+    rest = scores.days(np.delete(np.arange(days.size), worst))
+    other = cheapest(rest, meets(upper_bounds(rest, world.seed), budgets).all)
+    assert other is not None
+    saved = max(0.0, 1.0 - float(scores.cost[other]) / float(scores.cost[index]))
+    return Statement(
+        "costliest_day",
+        f"Day {int(days[worst]) + 1} of the record rules most cheaper policies out: without it "
+        f"the answer would cost {saved:.0%} less. Is it a day to be ready for?",
+        saved,
+        "share of cost",
     )

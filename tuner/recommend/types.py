@@ -87,6 +87,35 @@ class MinimumPart:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """From ``start_minute`` of the day (local time) the minimum is ``min_capacity``.
+
+    The start already includes the lead that launches need.
+    """
+
+    start_minute: int
+    min_capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A minimum that follows the clock, under a policy with a low minimum of its own.
+
+    ``windows`` are in order and the first starts at midnight. ``instance_hours_per_day`` and
+    the shares are simulated at the low end of the capacity on all days; a schedule promises
+    as much as the days it was made from repeat themselves.
+    """
+
+    windows: tuple[Window, ...]
+    policy: TargetTrackingPolicy
+    bounds: CapacityBounds
+    instance_hours_per_day: float
+    violating_share: float
+    bad_minute_share: float
+    meets: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """One claim about the future with what it rests on: ``binding`` constraints, ramps, days."""
 
@@ -132,8 +161,9 @@ class Recommendation:
 
     ``chosen`` is None unless ``verdict`` is MET. ``hardest_day`` is the simulated day with
     the most missed requests under the chosen policy. ``minimum`` explains the minimum capacity
-    as a sum. ``proposal`` is a policy outside the bounds that would do; set only when the
-    verdict is VIOLATED and one was found.
+    as a sum. ``schedule`` is set when surges outrun launches and a minimum that follows the
+    clock holds the SLO for less. ``proposal`` is a policy outside the bounds that would do;
+    set only when the verdict is VIOLATED and one was found.
     """
 
     verdict: Verdict
@@ -156,3 +186,4 @@ class Recommendation:
     minimum: tuple[MinimumPart, ...] = ()
     today: Candidate | None = None
     proposal: Candidate | None = None
+    schedule: Schedule | None = None
