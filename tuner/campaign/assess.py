@@ -19,6 +19,7 @@ from tuner.slo import Slo
 
 QUICK = Effort(coarse=20_000, fine=100_000, routed=60_000)
 _T = 2.06
+_FINAL_NOISE = 0.006
 _FAILING = 5.0
 """A ramp step is beyond doubt when five times the allowance is late."""
 _LEAST_LATE = 10
@@ -43,8 +44,8 @@ class Assessment:
 
     @property
     def half_width(self) -> float:
-        """Half-width of the interval of ln capacity at the first count."""
-        return _T * max(e.spread(e.counts[0]) for e in self.estimates)
+        """Half-width of the interval of ln capacity that the final simulation will give."""
+        return _T * max(math.hypot(e.resampling, _FINAL_NOISE) for e in self.estimates)
 
     def rate(self, count: int) -> float:
         """Limit per instance: the least over the objectives."""
@@ -73,7 +74,7 @@ def assess(config: CampaignConfig, results: Sequence[StageResult]) -> Assessment
     counts = tuple(sorted({1, *config.instance_counts}))
     found = []
     for objective in config.slo.objectives:
-        one = estimate(fit, objective, counts, config.routing, rng, members=28, effort=QUICK)
+        one = estimate(fit, objective, counts, config.routing, rng, members=36, effort=QUICK)
         if one is None:
             return Assessment(config, fit, (), True)
         found.append(one)

@@ -39,6 +39,8 @@ class ModelEstimate:
         ln of plausible capacities, shape (members, k), simulation error included.
     crossings
         The simulated crossings by count.
+    resampling
+        Spread of ln capacity at one instance by resampling alone.
     """
 
     objective: LatencyObjective
@@ -46,6 +48,7 @@ class ModelEstimate:
     rate_per_s: FloatArray
     log_members: FloatArray
     crossings: tuple[tuple[int, Crossing], ...]
+    resampling: float
 
     def spread(self, count: int) -> float:
         """Standard deviation of ln capacity at this count."""
@@ -87,7 +90,9 @@ def estimate(
     columns = [math.log(rate) + _members(fit, one, rate, shift, slower) for rate in rates]
     noise = rng.standard_normal((members, 1)) * _noise(simulated)
     log_members = np.column_stack(columns) + noise
-    return ModelEstimate(objective, tuple(counts), rates, log_members, tuple(simulated))
+    return ModelEstimate(
+        objective, tuple(counts), rates, log_members, tuple(simulated), float(shift.std(ddof=1))
+    )
 
 
 def _members(

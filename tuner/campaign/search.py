@@ -36,6 +36,7 @@ _QUIET = 1.10
 """Mean latency may grow by this much and the ramp still doubles the load."""
 _VERIFY_AT = 0.97
 _SECOND_LOAD = 0.7
+_LOW_STEP_S = 60.0
 _AIM = 0.9
 """Aim a little below the half-width asked for: it is itself an estimate."""
 
@@ -182,7 +183,9 @@ def _ramp(
     last_good = 0.0
     while True:
         text = f"find the limit: {rate:.4g}/s per instance"
-        step = yield Ask(StageKind.RAMP, base, rate, pace.ramp_s, text)
+        # Low loads need longer for enough requests to say anything.
+        length = max(pace.ramp_s, min(_LOW_STEP_S, _LOW_STEP_S / rate)) if lower else pace.ramp_s
+        step = yield Ask(StageKind.RAMP, base, rate, length, text)
         results.append(step)
         if step.void:
             if last_good == 0.0:
@@ -192,7 +195,7 @@ def _ramp(
             if last_good > 0.0:
                 return last_good
             lower += 1
-            if lower > 4:
+            if lower > 2:
                 return Finished("unreachable", "the SLO is missed even at the lowest load")
             rate /= 3.0
             continue
