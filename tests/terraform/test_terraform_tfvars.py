@@ -224,14 +224,16 @@ def test_a_comment_is_one_visible_line() -> None:
     assert one_line("a\r\nb\x1b[31m\u202ec\u2028d") == "a b [31m c d"
 
 
-def test_the_module_is_copied_and_replaced(tmp_path: Path) -> None:
+def test_the_module_is_copied_again_over_its_own_files_only(tmp_path: Path) -> None:
     target = tmp_path / "out" / "module"
     copy_module(target)
-    (target / "stale.tf").write_text("")
+    own = {p.name for p in MODULE.iterdir() if not p.name.startswith(".")}
+    assert {p.name for p in target.iterdir()} == own
+    (target / "terraform.tfstate").write_text("{}")
+    (target / "main.tf").write_text("# edited by an older release\n")
     copy_module(target)
-    assert {p.name for p in target.iterdir()} == {
-        p.name for p in MODULE.iterdir() if not p.name.startswith(".")
-    }
+    assert (target / "main.tf").read_bytes() == (MODULE / "main.tf").read_bytes()
+    assert {p.name for p in target.iterdir()} == own | {"terraform.tfstate"}
     assert [p.name for p in target.parent.iterdir()] == ["module"]
 
 

@@ -190,7 +190,9 @@ def _percent(share: float) -> str:
 
 
 def copy_module(destination: Path) -> Path:
-    """Put the module at ``destination``; an earlier copy is replaced in one step.
+    """Put the module at ``destination``; of an earlier copy only its own files are replaced.
+
+    A Terraform state, a lock file or a ``.terraform`` directory beside them stays.
 
     Raises
     ------
@@ -207,7 +209,9 @@ def copy_module(destination: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".module-") as aside:
         fresh = Path(aside) / "new"
         shutil.copytree(MODULE, fresh, ignore=shutil.ignore_patterns(".terraform*", "__pycache__"))
-        if destination.exists():
-            destination.rename(Path(aside) / "old")
-        fresh.rename(destination)
+        if not destination.exists():
+            fresh.rename(destination)
+            return destination
+        for source in sorted(fresh.iterdir()):
+            source.replace(destination / source.name)
     return destination
