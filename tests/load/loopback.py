@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ import httptools
 import uvloop
 
 BODY = b"12345678"
+REPLIES = array("d")
+"""When each answer was written, on the monotonic clock that all processes share."""
 
 
 class Server(asyncio.Protocol):
@@ -41,24 +44,30 @@ class Server(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
 
+    def on_url(self, url: bytes) -> None:
+        self.url = url
+
     def on_message_complete(self) -> None:
-        delay = self.options.delay_s
-        if self.options.freeze_every_s:
-            delay += freeze_left_s(time.monotonic(), self.options)
-        if delay > 0:
-            asyncio.get_running_loop().call_later(delay, self.reply)
+        if self.url == b"/replies":
+            data = REPLIES.tobytes()
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n"
+            self.transport.write(head.encode() + data)
+        elif self.options.delay_s > 0:
+            asyncio.get_running_loop().call_later(self.options.delay_s, self.reply)
         else:
             self.reply()
 
     def reply(self) -> None:
         if not self.transport.is_closing():
             self.transport.write(self.answer)
+            if self.options.freeze_every_s:
+                REPLIES.append(time.monotonic())
 
 
-def freeze_left_s(now: float, options: argparse.Namespace) -> float:
-    """How long a server frozen in [k T, k T + F) still holds an answer back."""
-    phase = (now - options.freeze_from) % options.freeze_every_s
-    return max(0.0, options.freeze_s - phase)
+def freeze(options: argparse.Namespace) -> None:
+    """Stop the whole server, as a garbage collection or a swapped-out process would."""
+    asyncio.get_running_loop().call_later(options.freeze_every_s, freeze, options)
+    time.sleep(options.freeze_s)
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -70,6 +79,8 @@ async def serve(options: argparse.Namespace) -> None:
     server = await loop.create_server(
         lambda: Server(options), "127.0.0.1", options.port, ssl=context, backlog=4096
     )
+    if options.freeze_every_s:
+        loop.call_later(options.freeze_every_s / 2, freeze, options)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -81,7 +92,6 @@ def main() -> None:
     parser.add_argument("--delay-s", type=float, default=0.0)
     parser.add_argument("--freeze-every-s", type=float, default=0.0)
     parser.add_argument("--freeze-s", type=float, default=1.0)
-    parser.add_argument("--freeze-from", type=float, default=0.0)
     parser.add_argument("--cert")
     parser.add_argument("--key")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -20,6 +20,9 @@ from tuner.load.target import InvokeTarget
 from tuner.load.wires import Wires
 from tuner.stats.requests import Outcome
 
+CONNECTING = 64
+"""Connections being opened at a time: a storm of handshakes would hit the peer's backlog."""
+
 _OK, _DROPPED = int(Outcome.OK), int(Outcome.DROPPED)
 _now = time.monotonic
 
@@ -55,7 +58,9 @@ class HttpEngine(EngineBase):
         self._tls = tls
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
-        self._line: deque[tuple[float, int]] = deque()
+        self._connecting = 0
+        # (intended start, payload, moment the generator had done its part or NaN, deadline)
+        self._line: deque[tuple[float, int, float, float]] = deque()
         self._check_every = max(TICK_S, min(0.1, target.timeout_s / 20))
         self._next_check = 0.0
         self._next_address = 0
@@ -73,43 +78,63 @@ class HttpEngine(EngineBase):
             self.in_flight_max = self.in_flight
         payload = next(self.picks)
         if self._idle:
-            self._send(self._idle.pop(), scheduled_s, payload)
-        elif len(self._all) < self.target.connections:
-            self._open(scheduled_s, payload)
+            now = _now()
+            self._send(self._idle.pop(), (scheduled_s, payload, now, now + self.target.timeout_s))
         else:
-            self._line.append((scheduled_s, payload))
+            self._wait(scheduled_s, payload)
 
-    def _send(self, connection: Connection, scheduled_s: float, payload: int) -> None:
+    def _wait(self, scheduled_s: float, payload: int) -> None:
+        """Stand in line for whichever comes first: a new connection or one that gets free."""
+        now = _now()
+        # Waiting for the peer to accept is the peer's time; waiting because the generator
+        # may open no more connections is the generator's, and shows as send lag.
+        sent = now if len(self._all) < self.target.connections else NAN
+        self._line.append((scheduled_s, payload, sent, now + self.target.timeout_s))
+        self._connect_for_line()
+
+    def _send(self, connection: Connection, request: tuple[float, int, float, float]) -> None:
         connection.restart()
+        scheduled_s, payload, sent, deadline = request
         connection.scheduled_s = scheduled_s
         connection.payload = payload
-        connection.sent_s = _now()
-        connection.deadline_s = connection.sent_s + self.target.timeout_s
+        if sent != sent:
+            sent = _now()
+            deadline = sent + self.target.timeout_s
+        connection.sent_s = sent
+        connection.deadline_s = deadline
         connection.begin(self._wires.ready[payload])
 
-    def _open(self, scheduled_s: float, payload: int, sent_s: float | None = None) -> None:
-        """A new connection for this arrival; its set-up time belongs to the latency."""
-        connection = Connection(self)
-        connection.scheduled_s = scheduled_s
-        connection.payload = payload
-        # The generator has done its part when it begins to connect: the rest is the peer's.
-        sent = connection.sent_s = _now() if sent_s is None else sent_s
-        connection.deadline_s = sent + self.target.timeout_s
-        family, address = self.addresses[self._next_address % len(self.addresses)]
-        self._next_address += 1
-        self._all.add(connection)
-        try:
-            connection.open(family, address, self._tls, self.target.host)
-        except OSError as error:
-            self.loop.run_callback(
-                self.failed, connection, Outcome.CONNECTION, f"socket: {error.strerror or error}"
-            )
+    def _connect_for_line(self) -> None:
+        """Open connections while requests wait, a bounded number at a time."""
+        while (
+            self._connecting < min(len(self._line), CONNECTING)
+            and len(self._all) < self.target.connections
+        ):
+            connection = Connection(self)
+            connection.deadline_s = _now() + self.target.timeout_s
+            self._connecting += 1
+            self._all.add(connection)
+            family, address = self.addresses[self._next_address % len(self.addresses)]
+            self._next_address += 1
+            try:
+                connection.open(family, address, self._tls, self.target.host)
+            except OSError as error:
+                text = f"socket: {error.strerror or error}"
+                self.loop.run_callback(self.failed, connection, Outcome.CONNECTION, text)
 
     # -- what connections report -----------------------------------------------------------
 
     def opened(self, connection: Connection) -> None:
-        """Send what the connection was opened for."""
-        connection.begin(self._wires.ready[connection.payload])
+        """A new connection serves the head of the line."""
+        self._connecting -= 1
+        self._next_for(connection)
+
+    def _next_for(self, connection: Connection) -> None:
+        if self._line:
+            self._send(connection, self._line.popleft())
+            self._connect_for_line()
+        else:
+            self._idle.append(connection)
 
     def answered(self, connection: Connection, reusable: bool) -> None:
         """Record the answer and give the connection its next request."""
@@ -129,14 +154,11 @@ class HttpEngine(EngineBase):
         )
         self.completed += 1
         self.in_flight -= 1
-        if not reusable:
-            self._all.discard(connection)
-            self._serve_line()
-        elif self._line:
-            scheduled_s, payload = self._line.popleft()
-            self._send(connection, scheduled_s, payload)
+        if reusable:
+            self._next_for(connection)
         else:
-            self._idle.append(connection)
+            self._all.discard(connection)
+            self._connect_for_line()
 
     def _judge(self, connection: Connection) -> int:
         body = b"".join(connection.body)
@@ -156,31 +178,47 @@ class HttpEngine(EngineBase):
     def failed(self, connection: Connection, outcome: Outcome, text: str) -> None:
         """Record a failure with the time it took."""
         self._all.discard(connection)
-        if (
-            outcome is Outcome.CONNECTION
-            and connection.served
-            and not connection.touched
-            and not text.startswith("connect")
-        ):
+        if not connection.ready:
+            self._not_opened(outcome, text)
+        elif outcome is Outcome.CONNECTION and connection.served and not connection.touched:
             # The server closed an idle connection while this request was on its way: no
-            # verdict on the request. It goes out once more, on a fresh connection, with its
-            # clock still running from the intended start.
+            # verdict on the request. It goes out once more, its clock still running.
             self.errors.add("sent again: the server closed a kept connection before the request")
-            self._open(connection.scheduled_s, connection.payload, connection.sent_s)
-            return
+            self._line.appendleft(
+                (
+                    connection.scheduled_s,
+                    connection.payload,
+                    connection.sent_s,
+                    connection.deadline_s,
+                )
+            )
+        else:
+            self.errors.add(text)
+            request = (connection.scheduled_s, connection.payload, connection.sent_s, 0.0)
+            self._fail(request, outcome, connection.first_s, connection.body_bytes)
+        self._connect_for_line()
+
+    def _not_opened(self, outcome: Outcome, text: str) -> None:
+        """A connection that did not come about costs the request that waited for it.
+
+        Not so for a timeout: requests in line have deadlines of their own.
+        """
+        self._connecting -= 1
         self.errors.add(text)
-        self._rows.add(
-            connection.scheduled_s,
-            connection.sent_s,
-            connection.first_s,
-            _now(),
-            connection.body_bytes,
-            connection.payload,
-            int(outcome),
-        )
+        if self._line and outcome is Outcome.CONNECTION:
+            self._fail(self._line.popleft(), outcome)
+
+    def _fail(
+        self,
+        request: tuple[float, int, float, float],
+        outcome: Outcome,
+        first_s: float = NAN,
+        body_bytes: int = 0,
+    ) -> None:
+        scheduled_s, payload, sent, _ = request
+        self._rows.add(scheduled_s, sent, first_s, _now(), body_bytes, payload, int(outcome))
         self.completed += 1
         self.in_flight -= 1
-        self._serve_line()
 
     def lost(self, connection: Connection, text: str) -> None:
         """An idle connection is gone."""
@@ -189,10 +227,6 @@ class HttpEngine(EngineBase):
             self._idle.remove(connection)
         if text:
             self.errors.add(text)
-
-    def _serve_line(self) -> None:
-        if self._line and len(self._all) < self.target.connections:
-            self._open(*self._line.popleft())
 
     # -- housekeeping ----------------------------------------------------------------------
 
@@ -205,16 +239,17 @@ class HttpEngine(EngineBase):
                 for c in self._all
                 if (c.busy or not c.ready) and c.deadline_s <= now and not c.closed
             ]
+            text = f"no complete answer within {self.target.timeout_s:g} s"
             for connection in late:
-                limit = self.target.timeout_s
-                connection.abort(Outcome.TIMEOUT, f"no complete answer within {limit:g} s")
+                connection.abort(Outcome.TIMEOUT, text)
+            while self._line and self._line[0][3] <= now:
+                self.errors.add(text)
+                self._fail(self._line.popleft(), Outcome.TIMEOUT)
 
     def abandon(self) -> None:
         """Fail whatever is still in flight."""
-        for scheduled_s, payload in self._line:
-            self._rows.add(scheduled_s, NAN, NAN, NAN, 0, payload, _DROPPED)
-            self.in_flight -= 1
-        self._line.clear()
+        while self._line:
+            self._fail(self._line.popleft(), Outcome.TIMEOUT)
         for connection in list(self._all):
             if connection.busy or not connection.ready:
                 connection.abort(Outcome.TIMEOUT, "given up at the end of the stage")
