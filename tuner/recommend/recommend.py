@@ -11,6 +11,7 @@ from tuner.autoscaling.policy import ScalingMetric
 from tuner.queueing.capacity import CapacityModel
 from tuner.recommend import statements
 from tuner.recommend.alternatives import Named, front, near_misses, standard
+from tuner.recommend.check import check_by_requests
 from tuner.recommend.choose import meets, plain_shares
 from tuner.recommend.constraints import LARGEST_FLEET, Constraints
 from tuner.recommend.evaluate import (
@@ -47,6 +48,7 @@ def recommend(
     today: Choice | None = None,
     seed: int = 0,
     metric_curves: Mapping[ScalingMetric, MetricCurve] | None = None,
+    check_requests: int = 0,
 ) -> Recommendation:
     """Search the cheapest policy that holds the SLO budgets on this traffic.
 
@@ -71,6 +73,9 @@ def recommend(
         Same inputs and seed, same answer.
     metric_curves
         How CPU or concurrency answer to load, for the metrics in ``constraints``.
+    check_requests
+        Replay the chosen policy request by request over the hardest stretch with at most
+        that many requests (about a second per half million); 0 leaves it out.
 
     Raises
     ------
@@ -96,7 +101,7 @@ def recommend(
     found = _best_metric(setup, setup.ground, constraints)
     if found.choice.index is None:
         return _impossible(capacity, setup, slo, constraints, found, today)
-    return _answer(capacity, setup, slo, constraints, found, today)
+    return _answer(capacity, setup, slo, constraints, found, today, check_requests)
 
 
 def _best_metric(setup: Setup, ground: Ground, constraints: Constraints) -> Found:
@@ -116,6 +121,7 @@ def _answer(
     constraints: Constraints,
     found: Found,
     today: Choice | None,
+    check_requests: int,
 ) -> Recommendation:
     index = found.choice.index
     assert index is not None
@@ -153,7 +159,21 @@ def _answer(
         else schedule_for(setup.world, setup.ground, chosen, setup.budgets, found.choice.chosen_on)
     )
     cheaper = statements.scheduled(schedule, found, setup.world)
-    said = [*_statements(setup, found, chosen), *(s for s in (outrun, cheaper) if s is not None)]
+    hardest = day_of(setup, chosen, day)
+    late = hardest.violation_share * hardest.requests_per_min
+    checked = (
+        check_by_requests(
+            capacity,
+            setup.world,
+            chosen,
+            hardest.requests_per_min,
+            int(np.argmax(late)),
+            check_requests,
+        )
+        if check_requests
+        else None
+    )
+    extra = [s for s in (outrun, cheaper, checked) if s is not None]
     return Recommendation(
         verdict=Verdict.MET,
         slo=slo,
@@ -162,9 +182,9 @@ def _answer(
         alternatives=tuple(c for c in beside if c.name != "today"),
         rejected=tuple(refused),
         front=tuple(candidates[1 + n_other + n_rejected :]),
-        statements=tuple(said),
+        statements=(*_statements(setup, found, chosen), *extra),
         sensitivities=tuple(sensitivities(setup, found, at, chosen)),
-        hardest_day=day_of(setup, chosen, day),
+        hardest_day=hardest,
         traffic_name=setup.traffic.name,
         peak_per_min=setup.ground.peak_per_min,
         warnings=(*setup.warnings, *_bound_warnings(setup.ground, chosen, constraints)),

@@ -35,6 +35,7 @@ from tuner.units import per_s_to_per_min
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 DAILY_LEVEL = 0.90
+WORTH_SAYING = 0.03
 
 
 def binding(found: Found, budgets: Budgets, world: World) -> list[Statement]:
@@ -241,8 +242,14 @@ def every_day(found: Found, budgets: Budgets, world: World) -> Statement | None:
     )
     daily = _daily_met(found.scores, budgets)
     best = cheapest(found.scores, same & daily.all(axis=1))
-    if best is None or days < 2:
+    if days < 2:
         return None
+    if best is None:
+        return Statement(
+            "every_day",
+            f"With this minimum no target tried meets the budgets on every one of the {days} "
+            "days; over all days they are met.",
+        )
     more = float(found.scores.cost[best] / found.scores.cost[index]) - 1.0
     return Statement(
         "every_day",
@@ -324,7 +331,9 @@ def costliest_day(found: Found, budgets: Budgets, world: World) -> Statement | N
     rest = scores.days(np.delete(np.arange(days.size), worst))
     other = cheapest(rest, meets(upper_bounds(rest, world.seed), budgets).all)
     assert other is not None
-    saved = max(0.0, 1.0 - float(scores.cost[other]) / float(scores.cost[index]))
+    saved = 1.0 - float(scores.cost[other]) / float(scores.cost[index])
+    if saved < WORTH_SAYING:
+        return None
     return Statement(
         "costliest_day",
         f"Day {int(days[worst]) + 1} of the record rules most cheaper policies out: without it "
