@@ -143,6 +143,8 @@ def test_mdc_takes_any_unit_of_time_and_knows_its_saturation() -> None:
     assert math.isinf(mdc.mean_wait_s(4.0, 4, 1.0))
     with pytest.raises(ValueError, match="offered"):
         mdc.state_probabilities(4.0, 4)
+    with pytest.raises(ValueError, match="too close"):
+        mdc.state_probabilities(0.9999, 1)
 
 
 @pytest.mark.parametrize(("law", "rho", "values"), ORACLE["mg1_sojourn"])

@@ -10,6 +10,7 @@ from tuner.queueing.erlang import FloatArray
 from tuner.queueing.mmc import quantile_of
 
 _NEGLIGIBLE = 1e-14
+_MOST_STATES = 3000
 
 
 def state_probabilities(offered: float, servers: int) -> FloatArray:
@@ -30,7 +31,7 @@ def state_probabilities(offered: float, servers: int) -> FloatArray:
     Raises
     ------
     ValueError
-        At or above saturation.
+        At or above saturation, or so close below it that thousands of states are needed.
 
     References
     ----------
@@ -41,6 +42,8 @@ def state_probabilities(offered: float, servers: int) -> FloatArray:
         raise ValueError(f"offered load must be inside (0, {servers}): {offered}")
     ratio = _decay_ratio(offered, servers)
     states = servers + 20 + math.ceil(math.log(_NEGLIGIBLE) / math.log(ratio))
+    if states > _MOST_STATES:
+        raise ValueError(f"too close to saturation to be solved: {offered} of {servers}")
     arrivals = _poisson(offered, states)
     step = np.zeros((states, states))
     for now in range(states):
