@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tuner.recommend.types import Recommendation
 from tuner.report.data import StageRow, View
@@ -108,84 +107,95 @@ def _over_time(view: View, png: bool) -> Drawing | None:
     rows = [r for r in view.rows if r.stage.windows and r.requests]
     if not rows:
         return None
-    top_quantile = max(view.quantiles[-1], 0.99) if len(view.quantiles) else 0.99
-    threshold_s = view.data.threshold_s(top_quantile)
+    quantile = max(view.quantiles)
+    threshold_s = view.data.threshold_s(quantile)
+    lengths = np.array([_length_s(r) for r in rows])
+    edges_min = np.concatenate([[0.0], np.cumsum(lengths)]) * s_to_min(1.0)
     with style("over-time"):
         figure = new_figure(9.6, 4.1)
         load = figure.add_axes((0.07, 0.74, 0.925, 0.155))
         axes = figure.add_axes((0.07, 0.125, 0.925, 0.465), sharex=load)
-        highest, now = 0.0, 0.0
-        for i, row in enumerate(rows):
-            x, middle, tail, length = _pieces(row, top_quantile)
-            start = now + x
-            end = now + length
-            ends = (s_to_min(now), s_to_min(end))
-            if i % 2:
-                for panel in (load, axes):
-                    panel.axvspan(
-                        s_to_min(now), s_to_min(end), color=LIGHT["grid"], alpha=0.45, lw=0
-                    )
-            _stage_lines(axes, start, middle, tail, row.standing)
-            rate = row.stage.rate_per_instance_per_s
-            load.hlines(rate, *ends, color=LIGHT["s0"], linewidth=2.2)
-            finite = tail[np.isfinite(tail)]
-            highest = max(highest, float(finite.max()) if finite.size else 0.0)
-            now = end
-        _count_labels(load, rows)
+        for panel in (load, axes):
+            _bands(panel, edges_min)
+        rates = [r.stage.rate_per_instance_per_s for r in rows]
+        load.hlines(rates, edges_min[:-1], edges_min[1:], color=LIGHT["s0"], linewidth=2.2)
+        _count_labels(load, rows, edges_min)
         load.set_title("offered requests/s per instance", pad=16)
         load.set_ylim(bottom=0.0)
         load.tick_params(labelbottom=False)
-        handles = [
-            Line2D([], [], color=LIGHT["s0"], label="p50"),
-            Line2D([], [], color=LIGHT["s1"], label=f"p{top_quantile * 100:.10g}"),
-        ]
+        handles = _latency_lines(axes, rows, edges_min, quantile)
         if threshold_s is not None:
             axes.axhline(s_to_ms(threshold_s), color=LIGHT["bad"], linestyle=(0, (5, 3)), lw=1.2)
             handles.append(Line2D([], [], color=LIGHT["bad"], ls=(0, (5, 3)), label="SLO"))
         if any(r.standing != "used" for r in rows):
-            handles.append(
-                Line2D([], [], color=LIGHT["muted"], ls=(0, (1, 1)), label="void or not used")
-            )
+            dots = Line2D([], [], color=LIGHT["muted"], ls=(0, (1, 1)), label="void or not used")
+            handles.append(dots)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(plain_ticks)
-        axes.yaxis.set_minor_formatter(lambda v, _: "")
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.set_title("latency, ms", pad=6)
         axes.set_xlabel("minutes of measuring, stage after stage")
-        axes.set_xlim(0.0, s_to_min(now))
+        axes.set_xlim(0.0, edges_min[-1])
         key(axes, handles, columns=4, right=True)
         caption = (
-            f"Median and p{top_quantile * 100:.10g} through the campaign, each stage cut into "
-            f"up to {STAGE_PARTS} pieces: a stage that climbs from left to right was not steady."
+            f"Median and p{quantile * 100:.10g} through the campaign, each stage cut into up to "
+            f"{STAGE_PARTS} pieces: a stage that climbs from left to right was not steady."
         )
         return finish(figure, "over-time", caption, caption, png=png, wide=True)
 
 
-def _stage_lines(axes: Any, start: Any, middle: Any, tail: Any, standing: str) -> None:
-    dash: Any = "-" if standing == "used" else (0, (1, 1))
-    for values, colour in ((middle, LIGHT["s0"]), (tail, LIGHT["s1"])):
-        shown = np.where(np.isfinite(values), values, np.nan) * s_to_ms(1.0)
-        axes.plot(start * s_to_min(1.0), shown, color=colour, linestyle=dash, linewidth=1.3)
+def _bands(axes: Any, edges_min: Any) -> None:
+    """A grey band behind every other stage."""
+    starts, widths = edges_min[1:-1:2], np.diff(edges_min)[1::2]
+    axes.broken_barh(
+        list(zip(starts, widths, strict=True)),
+        (0.0, 1.0),
+        transform=axes.get_xaxis_transform(),
+        facecolor=LIGHT["grid"],
+        alpha=0.45,
+        linewidth=0,
+    )
 
 
-def _count_labels(axes: Any, rows: Sequence[StageRow]) -> None:
+def _latency_lines(
+    axes: Any, rows: Sequence[StageRow], edges_min: Any, quantile: float
+) -> list[Line2D]:
+    """Median and tail, solid where the stage was used; a gap between stages."""
+    gap = [np.array([np.nan])]
+    handles = []
+    pieces = [(row.standing == "used", _pieces(row, quantile)) for row in rows]
+    for k, (colour, name) in enumerate(
+        ((LIGHT["s0"], "p50"), (LIGHT["s1"], f"p{quantile * 100:.10g}"))
+    ):
+        dashes: tuple[tuple[bool, Any], ...] = ((True, "-"), (False, (0, (1, 1))))
+        for wanted, dash in dashes:
+            x, y = list(gap), list(gap)
+            for start, (used, (middle_s, *values)) in zip(edges_min[:-1], pieces, strict=True):
+                if used is wanted:
+                    x += [start + middle_s * s_to_min(1.0), *gap]
+                    shown = np.where(np.isfinite(values[k]), values[k], np.nan)
+                    y += [shown * s_to_ms(1.0), *gap]
+            axes.plot(np.concatenate(x), np.concatenate(y), color=colour, ls=dash, linewidth=1.3)
+        handles.append(Line2D([], [], color=colour, label=name))
+    return handles
+
+
+def _count_labels(axes: Any, rows: Sequence[StageRow], edges_min: Any) -> None:
     """The instance count over each run of stages that share it."""
-    now, run_start, last = 0.0, 0.0, rows[0].stage.spec.instance_count
-    spans = []
-    for row in rows:
-        count = row.stage.spec.instance_count
-        if count != last:
-            spans.append((run_start, now, last))
-            run_start, last = now, count
-        now += _length_s(row)
-    spans.append((run_start, now, last))
-    for start, end, count in spans:
-        share = (end - start) / now
+    counts = np.array([r.stage.spec.instance_count for r in rows])
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(counts)) + 1])
+    ends = np.concatenate([starts[1:], [len(rows)]])
+    for first, last in zip(starts, ends, strict=True):
+        begin, end, count = edges_min[first], edges_min[last], counts[first]
+        if first:
+            axes.axvline(begin, color=LIGHT["muted"], linewidth=0.8)
+        share = (end - begin) / edges_min[-1]
         if share < 0.02:
             continue
         words = f"{count} instance{'s' if count != 1 else ''}"
         axes.annotate(
             words if share > 0.1 else f"×{count}",
-            ((start + end) / 120.0, 1.0),
+            ((begin + end) / 2.0, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 3),
             textcoords="offset points",
@@ -193,8 +203,6 @@ def _count_labels(axes: Any, rows: Sequence[StageRow]) -> None:
             fontsize=8.5,
             color=LIGHT["muted"],
         )
-    for start, _, _ in spans[1:]:
-        axes.axvline(s_to_min(start), color=LIGHT["muted"], linewidth=0.8)
 
 
 def _length_s(row: StageRow) -> float:
@@ -202,21 +210,18 @@ def _length_s(row: StageRow) -> float:
     return max(row.stage.spec.duration_s, windows[-1].start_s + windows[-1].length_s)
 
 
-def _pieces(row: StageRow, quantile: float) -> tuple[Any, Any, Any, float]:
-    """Middle of each piece, median and tail in seconds, and the stage's length."""
+def _pieces(row: StageRow, quantile: float) -> tuple[Any, Any, Any]:
+    """Middle of each piece of time, its median and its tail, in seconds."""
     windows = row.stage.windows
-    length = _length_s(row)
     parts = max(1, min(STAGE_PARTS, len(windows), row.requests // 100))
-    edge = length / parts
-    x, middle, tail = [], [], []
-    for i in range(parts):
-        here = [w for w in windows if i * edge <= w.start_s < (i + 1) * edge]
-        if not here or not sum(w.total for w in here):
-            continue
-        whole = Window.merge(here)
-        x.append((i + 0.5) * edge)
-        middle.append(whole.quantile_s(0.5))
-        tail.append(whole.quantile_s(quantile))
-    if any(math.isnan(v) for v in middle):
-        raise ValueError("a piece of time with requests has no median")
-    return np.array(x), np.array(middle), np.array(tail), length
+    edge = _length_s(row) / parts
+    grouped: dict[int, list[Window]] = {}
+    for window in windows:
+        if window.total:
+            grouped.setdefault(min(int(window.start_s / edge), parts - 1), []).append(window)
+    merged = {i: Window.merge(here) for i, here in sorted(grouped.items())}
+    return (
+        np.array([(i + 0.5) * edge for i in merged]),
+        np.array([w.quantile_s(0.5) for w in merged.values()]),
+        np.array([w.quantile_s(quantile) for w in merged.values()]),
+    )

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from tuner.autoscaling.policy import ScalingMetric
@@ -114,26 +115,30 @@ def _line(
         linewidth=1.2,
         alpha=0.75,
     )
-    for x, i, standing in points:
-        mid = s_to_ms(i.mid)
-        shown = min(mid, top * 0.97)
-        beyond = mid > top
-        face = colour if standing == "used" else LIGHT["paper"]
-        shape = "x" if standing == "void" else ("^" if beyond else marker)
+    for standing in ("used", "unused", "void"):
+        here = [(x, i) for x, i, s in points if s == standing]
+        if not here:
+            continue
+        x = np.array([x for x, _ in here])
+        mid = np.array([s_to_ms(i.mid) for _, i in here])
         if standing != "void":
-            high = min(s_to_ms(i.high), top)
-            low, alpha = min(s_to_ms(i.low), shown), 1.0 if standing == "used" else 0.35
+            low = np.minimum([s_to_ms(i.low) for _, i in here], np.minimum(mid, top))
+            high = np.minimum([s_to_ms(i.high) for _, i in here], top)
+            alpha = 1.0 if standing == "used" else 0.35
             axes.vlines(x, low, high, color=colour, linewidth=1.0, alpha=alpha)
-        axes.plot(
-            [x],
-            [shown],
-            linestyle="none",
-            marker=shape,
-            markeredgecolor=colour,
-            markerfacecolor=face,
-            clip_on=False,
-            zorder=3,
-        )
+        for beyond, shape in ((False, marker), (True, "^")):
+            chosen = (mid > top) == beyond
+            if chosen.any():
+                axes.plot(
+                    x[chosen],
+                    np.minimum(mid[chosen], 0.97 * top),
+                    linestyle="none",
+                    marker="x" if standing == "void" else shape,
+                    markeredgecolor=colour,
+                    markerfacecolor=colour if standing == "used" else LIGHT["paper"],
+                    clip_on=False,
+                    zorder=3,
+                )
 
 
 def _standing_keys(rows: Sequence[StageRow]) -> list[Line2D]:
@@ -194,7 +199,7 @@ def _scale(axes: Axes, bottom: float, top: float) -> None:
     axes.set_ylim(bottom, top)
     axes.yaxis.set_major_formatter(FuncFormatter(plain_ticks))
     if top / bottom > 40.0:
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.yaxis.set_minor_formatter(
             FuncFormatter(lambda v, _: plain_ticks(v) if f"{v:e}"[0] in "25" else "")

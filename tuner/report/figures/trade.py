@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tuner.recommend.types import Candidate, Recommendation
 from tuner.report import names
@@ -106,7 +106,7 @@ def _front(recommendation: Recommendation, png: bool) -> Drawing | None:
             handles.insert(0, Line2D([], [], ls="none", label="recommended", **star))
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(plain_ticks)
-        axes.yaxis.set_minor_formatter(lambda v, _: "")
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.margins(0.08, 0.12)
         unit = "USD per month" if priced else "instance-hours per day"
         axes.set_xlabel(unit)
