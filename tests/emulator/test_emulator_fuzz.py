@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from emulator_harness import ThreadedEmulator
+from emulator_harness import Start, ThreadedEmulator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -135,6 +135,7 @@ PLAUSIBLE = st.sampled_from(
         0,
         -1,
         1e308,
+        10**400,
         60,
         {"TargetValue": 1e-300},
         [{"VariantName": "AllTraffic", "DesiredInstanceCount": 1}],
@@ -276,6 +277,21 @@ def test_pipelined_requests_are_answered_in_order(victim: ThreadedEmulator) -> N
         if line.startswith(b"X-Amzn-SageMaker-Custom-Attributes")
     ]
     assert order == list(range(200))
+
+
+def test_a_broken_handler_answers_and_is_reported(start: Start) -> None:
+    emulator = start("null")
+
+    def broken(request: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    emulator.emulator.app.runtime = broken
+    data = b"POST /endpoints/x/invocations HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+    answer = send(emulator, data, half_close=False)
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"InternalFailure" in answer
+    reported = emulator.errors.pop()
+    assert isinstance(reported["exception"], RuntimeError)
 
 
 def test_unknown_operations(victim: ThreadedEmulator) -> None:

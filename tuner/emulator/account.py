@@ -100,6 +100,10 @@ class Account:
         """The ARN of a SageMaker resource."""
         return f"arn:aws:sagemaker:{self.spec.region}:{self.spec.account_id}:{kind}/{name}"
 
+    def alarm_arn(self, name: str) -> str:
+        """The ARN of a CloudWatch alarm."""
+        return f"arn:aws:cloudwatch:{self.spec.region}:{self.spec.account_id}:alarm:{name}"
+
     # -- making ---------------------------------------------------------------------------
 
     def install(self) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from tuner.emulator.cbor import decode, encode
 from tuner.emulator.errors import Answer, AwsError, Protocol, render
 from tuner.emulator.http import Request
 from tuner.emulator.params import Params
+from tuner.emulator.query import SHOWN_TIMES
 
 Operation = Callable[[Params], "dict[str, Any] | None"]
 
@@ -50,6 +52,8 @@ class App:
             self._admin(request)
         elif b"x-amz-target" in request.headers:
             self._json_call(request)
+        elif b"smithy-protocol" in request.headers:
+            self._cbor_call(request)
         elif b"x-www-form-urlencoded" in request.headers.get(b"content-type", b""):
             self._query_call(request)
         else:
@@ -57,7 +61,11 @@ class App:
 
     def bad_request(self, request: Request, status: int, reason: str) -> None:
         """Answer what is not HTTP, or too large."""
-        codes = {413: "RequestEntityTooLargeException", 408: "RequestTimeout"}
+        codes = {
+            413: "RequestEntityTooLargeException",
+            408: "RequestTimeout",
+            500: "InternalFailure",
+        }
         code = codes.get(status, "SerializationException")
         self.fail(request, AwsError(code, reason, status), Protocol.JSON)
 
@@ -88,6 +96,24 @@ class App:
         answer = Answer(200, content_type.split(";")[0], body)
         self._send(request, answer, next(self.request_ids))
 
+    def _cbor_call(self, request: Request) -> None:
+        """Smithy rpc-v2-cbor: ``/service/SERVICE/operation/OPERATION``, CBOR both ways."""
+        headers: tuple[tuple[str, str], ...] = (("smithy-protocol", "rpc-v2-cbor"),)
+        status = 200
+        try:
+            parts = request.target.decode("latin-1").partition("?")[0].split("/")
+            operation = self._json.get(parts[-3] if len(parts) > 3 else "", {}).get(parts[-1])
+            if operation is None or request.method != b"POST" or parts[-2] != "operation":
+                raise AwsError("UnknownOperationException", None, 404)
+            result = operation(Params(decode(request.body) if request.body else {})) or {}
+        except AwsError as error:
+            result = {"__type": error.code, "message": error.message}
+            status = error.status
+            headers = (*headers, ("x-amzn-ErrorType", error.code))
+        body = encode(result, SHOWN_TIMES)
+        answer = Answer(status, "application/cbor", body, headers)
+        self._send(request, answer, next(self.request_ids))
+
     def _query_call(self, request: Request) -> None:
         request_id = next(self.request_ids)
         try:
@@ -114,10 +140,14 @@ class App:
         self._send(request, answer, next(self.request_ids))
 
 
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
 def _json_body(body: bytes) -> Any:
     if not body:
         return {}
     try:
-        return json.loads(body)
+        return json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise AwsError("SerializationException", "The body is not valid JSON.") from None

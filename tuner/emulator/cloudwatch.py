@@ -13,7 +13,7 @@ from tuner.emulator.account import Account
 from tuner.emulator.errors import AwsError
 from tuner.emulator.metrics import METRICS, Statistics, VariantMetrics
 from tuner.emulator.params import Params
-from tuner.emulator.scaling import ApplicationAutoScaling
+from tuner.emulator.scalingloop import ScalingLoop
 
 Json = dict[str, Any]
 
@@ -73,11 +73,9 @@ class UserAlarm:
 class CloudWatch:
     """Operations by name, and `tick`, which evaluates the user's alarms."""
 
-    def __init__(
-        self, account: Account, scaling: ApplicationAutoScaling, publish_delay_s: float
-    ) -> None:
+    def __init__(self, account: Account, loop: ScalingLoop, publish_delay_s: float) -> None:
         self._account = account
-        self._scaling = scaling
+        self._loop = loop
         self._delay_s = publish_delay_s
         self._alarms: dict[str, UserAlarm] = {}
         self.operations: dict[str, Callable[[Params], Json | None]] = {
@@ -257,13 +255,13 @@ class CloudWatch:
 
     def _tracking_alarms(self) -> list[Json]:
         rows = []
-        for found, alarm in self._scaling.alarms():
+        for found, alarm in self._loop.alarms():
             policy = found.policies[alarm.policy_name]
             updated = self._account.clock.unix_s(alarm.updated_s)
             rows.append(
                 {
                     "AlarmName": alarm.name,
-                    "AlarmArn": self._scaling.alarm_arn(alarm.name),
+                    "AlarmArn": self._account.alarm_arn(alarm.name),
                     "AlarmDescription": f"DO NOT EDIT OR DELETE. For TargetTrackingScaling policy "
                     f"{policy.arn}.",
                     "ActionsEnabled": True,
@@ -293,7 +291,7 @@ class CloudWatch:
         return [
             {
                 **alarm.config,
-                "AlarmArn": self._scaling.alarm_arn(name),
+                "AlarmArn": self._account.alarm_arn(name),
                 "ActionsEnabled": bool(alarm.config.get("ActionsEnabled", True)),
                 "StateValue": alarm.state.value,
                 "StateReason": alarm.reason,
@@ -344,7 +342,7 @@ class CloudWatch:
         alarm.reason = f"{len(breaching)} of the last {window} datapoints breached {threshold:g}"
         if state is AlarmState.ALARM and params.flag("ActionsEnabled", True):
             for action in alarm.actions:
-                self._scaling.trigger_step(action, values[-1] - threshold, now_s)
+                self._loop.trigger_step(action, values[-1] - threshold, now_s)
 
 
 def _probe() -> Statistics:

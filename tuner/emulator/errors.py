@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from enum import Enum
+
+_NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
 
 class Protocol(Enum):
@@ -75,5 +78,5 @@ def render(error: AwsError, protocol: Protocol, request_id: str) -> Answer:
 
 
 def escape(text: str) -> str:
-    """Text inside an XML element."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Text inside an XML element; characters that XML cannot hold become question marks."""
+    return _NOT_XML.sub("?", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

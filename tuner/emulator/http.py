@@ -197,6 +197,9 @@ class Connection(asyncio.Protocol):
                 self._count_head(len(data))
         except httptools.HttpParserUpgrade:
             self._refuse(400, "Protocol upgrades are not supported.")
+        except httptools.HttpParserCallbackError as error:
+            if self._bad is None:
+                self._broken(error)
         except httptools.HttpParserError as error:
             if self._bad is None:
                 self._refuse(400, f"The request could not be parsed: {error}")
@@ -299,6 +302,13 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
         if self._active is None:
             self._answer_bad()
+
+    def _broken(self, error: httptools.HttpParserCallbackError) -> None:
+        """A handler failed: say so to the client and to whoever runs the loop, and hang up."""
+        context = {"message": "a request broke its handler", "exception": error.__context__}
+        asyncio.get_running_loop().call_exception_handler(context)
+        self._active = None
+        self._refuse(500, "The request could not be served.")
 
     def _answer_bad(self) -> None:
         assert self._bad is not None

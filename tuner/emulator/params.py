@@ -82,9 +82,13 @@ class Params:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _kind_error(key, "Double")
-        if not math.isfinite(value):
-            raise self._bad(key, value, "Member must be a finite number")
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise self._bad(key, str(value)[:64], "Member must be a finite number")
+        return number
 
     def integer(self, key: str, default: int | None = None, *, low: int = 0,
                 high: int = 2**31 - 1) -> int:  # fmt: skip

@@ -14,12 +14,14 @@ _INTEGERS = {"Period", "EvaluationPeriods", "DatapointsToAlarm", "MaxDatapoints"
 _NUMBERS = {"Threshold"}
 _FLAGS = {"ReturnData", "ActionsEnabled"}
 _TIMES = {"StartTime", "EndTime"}
-_SHOWN_TIMES = {
-    "Timestamp",
-    "Timestamps",
-    "StateUpdatedTimestamp",
-    "AlarmConfigurationUpdatedTimestamp",
-}
+SHOWN_TIMES = frozenset(
+    {
+        "Timestamp",
+        "Timestamps",
+        "StateUpdatedTimestamp",
+        "AlarmConfigurationUpdatedTimestamp",
+    }
+)
 
 Operation = Callable[[Params], "dict[str, Any] | None"]
 
@@ -51,7 +53,7 @@ class QueryProtocol:
             f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
             f"</{name}Response>"
         )
-        return "".join(parts).encode()
+        return "".join(parts).encode("utf-8", "replace")
 
 
 def _nested(form: Mapping[str, str]) -> dict[str, Any]:
@@ -117,7 +119,7 @@ def _content(key: str, value: Any) -> str:
                        for k, v in value.items())  # fmt: skip
             return "".join(entries)
         return "".join(_elements(value))
-    if key in _SHOWN_TIMES:
+    if key in SHOWN_TIMES:
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     if isinstance(value, bool):
         return "true" if value else "false"

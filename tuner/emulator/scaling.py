@@ -1,21 +1,21 @@
-"""Application Auto Scaling: the wire over `tuner.autoscaling`, and its control loop."""
+"""Application Auto Scaling: the wire over `tuner.autoscaling`."""
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
-from tuner.autoscaling.activity import Alarm, ScalingActivity, StatusCode, SuspendedState
-from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
-from tuner.autoscaling.step import AdjustmentType, StepAdjustment, StepScalingPolicy
+from tuner.autoscaling.activity import ScalingActivity, SuspendedState
+from tuner.autoscaling.policy import CapacityBounds, TargetTrackingPolicy
+from tuner.autoscaling.step import StepScalingPolicy
 from tuner.autoscaling.target import ScalableTarget
 from tuner.emulator.account import Account, Endpoint, Variant
 from tuner.emulator.errors import AwsError, validation
-from tuner.emulator.metrics import VariantMetrics
 from tuner.emulator.params import Params
+from tuner.emulator.scalable import PolicyRecord, Registered, step_policy, tracking_policy
+from tuner.emulator.scalingloop import ScalingLoop
 from tuner.errors import InputError
 
 Json = dict[str, Any]
@@ -23,40 +23,6 @@ Json = dict[str, Any]
 NAMESPACE = "sagemaker"
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 _RESOURCE = re.compile(r"endpoint/([A-Za-z0-9-]+)/variant/([A-Za-z0-9-]+)")
-_METRIC_NAMES = {
-    ScalingMetric.INVOCATIONS: ("InvocationsPerInstance", 60),
-    ScalingMetric.CONCURRENCY: ("ConcurrentRequestsPerModel", 10),
-    ScalingMetric.CPU: ("CPUUtilization", 60),
-}
-
-
-@dataclass(slots=True)
-class PolicyRecord:
-    """A policy as it was put."""
-
-    name: str
-    arn: str
-    kind: str
-    config: Json
-    created_unix_s: float
-    metric: ScalingMetric | None = None
-
-
-@dataclass(slots=True)
-class Registered:
-    """One scalable target and what the kernel does not keep."""
-
-    resource_id: str
-    endpoint: str
-    variant: str
-    arn: str
-    role_arn: str
-    created_unix_s: float
-    target: ScalableTarget
-    policies: dict[str, PolicyRecord] = field(default_factory=dict)
-    actions: dict[str, Json] = field(default_factory=dict)
-    seen: dict[ScalingMetric, int] = field(default_factory=dict)
-    pending_count: int | None = None
 
 
 def _check_scope(params: Params) -> None:
@@ -64,14 +30,13 @@ def _check_scope(params: Params) -> None:
 
 
 class ApplicationAutoScaling:
-    """Operations by name, and `tick`, which lets policies act."""
+    """Operations by name; what they register, the control loop acts on."""
 
-    def __init__(self, account: Account, publish_delay_s: float) -> None:
+    def __init__(self, account: Account, loop: ScalingLoop) -> None:
         self._account = account
-        self._delay_s = publish_delay_s
-        self._targets: dict[str, Registered] = {}
+        self._loop = loop
         self.delete_alarms: Callable[[str], None] = lambda policy_arn: None
-        account.is_scalable = lambda e, v: f"endpoint/{e}/variant/{v}" in self._targets
+        account.is_scalable = lambda e, v: f"endpoint/{e}/variant/{v}" in loop.targets
         self.operations: dict[str, Callable[[Params], Json | None]] = {
             "RegisterScalableTarget": self._register,
             "DeregisterScalableTarget": self._deregister,
@@ -91,13 +56,13 @@ class ApplicationAutoScaling:
         _check_scope(params)
         params.choice("ScalableDimension", (DIMENSION,))
         resource = params.text("ResourceId")
-        if resource not in self._targets:
+        if resource not in self._loop.targets:
             raise AwsError(
                 "ObjectNotFoundException",
                 f"No scalable target registered for service namespace: {NAMESPACE}, resource ID: "
                 f"{resource}, scalable dimension: {DIMENSION}",
             )
-        return self._targets[resource]
+        return self._loop.targets[resource]
 
     def _locate(self, resource: str) -> tuple[Endpoint, Variant]:
         match = _RESOURCE.fullmatch(resource)
@@ -117,7 +82,7 @@ class ApplicationAutoScaling:
         params.choice("ScalableDimension", (DIMENSION,))
         resource = params.text("ResourceId")
         endpoint, variant = self._locate(resource)
-        known = self._targets.get(resource)
+        known = self._loop.targets.get(resource)
         if known is None and not (params.has("MinCapacity") and params.has("MaxCapacity")):
             raise validation("Both MinCapacity and MaxCapacity must be specified.")
         old = known.target.bounds if known else CapacityBounds(1, 1)
@@ -147,7 +112,7 @@ class ApplicationAutoScaling:
                 self._account.clock.now_unix_s(),
                 ScalableTarget(resource, bounds),
             )
-            self._targets[resource] = known
+            self._loop.targets[resource] = known
         suspended = params.structure("SuspendedState")
         if suspended is not None:
             was = known.target.suspended
@@ -157,14 +122,14 @@ class ApplicationAutoScaling:
                 suspended.flag("ScheduledScalingSuspended", was.scheduled_scaling),
             )
         known.pending_count = known.target.register(now, bounds, variant.desired)
-        self._apply_pending(known)
+        self._loop.apply_pending(known)
         return {"ScalableTargetARN": known.arn}
 
     def _deregister(self, params: Params) -> Json:
         found = self._find(params)
         for policy in found.policies.values():
             self.delete_alarms(policy.arn)
-        del self._targets[found.resource_id]
+        del self._loop.targets[found.resource_id]
         return {}
 
     def _describe_targets(self, params: Params) -> Json:
@@ -197,7 +162,7 @@ class ApplicationAutoScaling:
         one = params.maybe_text("ResourceId") if ids is None else None
         return [
             t
-            for t in self._targets.values()
+            for t in self._loop.targets.values()
             if (not wanted or t.resource_id in wanted) and one in (None, t.resource_id)
         ]
 
@@ -215,7 +180,9 @@ class ApplicationAutoScaling:
             raise validation(f"{key} must be specified for policy type {kind}.")
         policy: TargetTrackingPolicy | StepScalingPolicy
         try:
-            policy = _tracking(config) if kind == "TargetTrackingScaling" else _step(config)
+            policy = (
+                tracking_policy(config) if kind == "TargetTrackingScaling" else step_policy(config)
+            )
             now = self._account.clock.now_control_s()
             found.target.put_policy(now, name, policy)
         except ValueError as error:
@@ -236,15 +203,10 @@ class ApplicationAutoScaling:
 
     def _policy_alarms(self, found: Registered, name: str) -> list[Json]:
         return [
-            {"AlarmName": a.name, "AlarmARN": self.alarm_arn(a.name)}
+            {"AlarmName": a.name, "AlarmARN": self._account.alarm_arn(a.name)}
             for a in found.target.alarms()
             if a.policy_name == name
         ]
-
-    def alarm_arn(self, name: str) -> str:
-        """The ARN of a CloudWatch alarm."""
-        spec = self._account.spec
-        return f"arn:aws:cloudwatch:{spec.region}:{spec.account_id}:alarm:{name}"
 
     def _delete_policy(self, params: Params) -> Json:
         found = self._find(params)
@@ -370,115 +332,6 @@ class ApplicationAutoScaling:
             row["NotScaledReasons"] = reasons
         return row
 
-    # -- the loop -------------------------------------------------------------------------
-
-    def alarms(self) -> Iterator[tuple[Registered, Alarm]]:
-        """Every alarm that target tracking keeps."""
-        for found in self._targets.values():
-            for alarm in found.target.alarms():
-                yield found, alarm
-
-    def tick(self, now_s: float) -> None:
-        """Publish datapoints that are due, and let schedules and policies act (control time)."""
-        for found in list(self._targets.values()):
-            endpoint = self._account.endpoints.get(found.endpoint)
-            if endpoint is None or found.variant not in endpoint.variants:
-                del self._targets[found.resource_id]
-                continue
-            variant = endpoint.variants[found.variant]
-            self._finish(found, endpoint, now_s)
-            moved = found.target.run_schedule(now_s, variant.desired)
-            if moved != variant.desired:
-                found.pending_count = moved
-            self._apply_pending(found)
-            self._publish(found, variant.metrics, now_s)
-            self._decide(found, endpoint, variant, now_s)
-
-    def _finish(self, found: Registered, endpoint: Endpoint, now_s: float) -> None:
-        activity = found.target.in_progress
-        if activity is None or endpoint.status != "InService":
-            return
-        failed = endpoint.failure_reason is not None
-        found.target.finish(
-            activity.activity_id,
-            now_s,
-            status=StatusCode.FAILED if failed else StatusCode.SUCCESSFUL,
-            message=endpoint.failure_reason,
-        )
-
-    def _apply_pending(self, found: Registered) -> None:
-        """Set a count that bounds or a schedule ask for, once the endpoint can be changed."""
-        endpoint = self._account.endpoints[found.endpoint]
-        variant = endpoint.variants[found.variant]
-        if found.pending_count == variant.desired:
-            found.pending_count = None
-        if found.pending_count is not None and endpoint.status == "InService":
-            count, found.pending_count = found.pending_count, None
-            endpoint.failure_reason = None
-            self._account.set_counts(endpoint, {variant.name: count})
-
-    def _publish(self, found: Registered, metrics: VariantMetrics, now_s: float) -> None:
-        for metric in {p.metric for p in found.policies.values() if p.metric is not None}:
-            name, period_s = _METRIC_NAMES[metric]
-            last = int((now_s - self._delay_s) // period_s) - 1
-            first = found.seen.get(metric, last - 1) + 1
-            for index in range(first, last + 1):
-                seen = metrics.get(name, index)
-                value = None
-                if seen is not None:
-                    value = {
-                        ScalingMetric.INVOCATIONS: seen.total,
-                        ScalingMetric.CONCURRENCY: seen.maximum,
-                        ScalingMetric.CPU: seen.total / seen.count,
-                    }[metric]
-                capacity = metrics.capacity(index * period_s // 60)
-                found.target.observe(now_s, metric, value, capacity)
-                found.seen[metric] = index
-
-    def _decide(
-        self, found: Registered, endpoint: Endpoint, variant: Variant, now_s: float
-    ) -> None:
-        activity = found.target.evaluate(
-            now_s, variant.desired, updating=endpoint.status != "InService"
-        )
-        if activity is not None:
-            self._order(found, endpoint, variant, activity, now_s)
-
-    def trigger_step(self, policy_arn: str, breach: float, now_s: float) -> None:
-        """An alarm of the account fires a step policy."""
-        for found in self._targets.values():
-            for policy in found.policies.values():
-                if policy.arn == policy_arn and policy.kind == "StepScaling":
-                    endpoint = self._account.endpoints[found.endpoint]
-                    variant = endpoint.variants[found.variant]
-                    activity = found.target.trigger_step(
-                        now_s,
-                        policy.name,
-                        breach,
-                        variant.desired,
-                        updating=endpoint.status != "InService",
-                    )
-                    if activity is not None:
-                        self._order(found, endpoint, variant, activity, now_s)
-
-    def _order(
-        self,
-        found: Registered,
-        endpoint: Endpoint,
-        variant: Variant,
-        activity: ScalingActivity,
-        now_s: float,
-    ) -> None:
-        try:
-            kind = variant.config["InstanceType"]
-            self._account.check_quota(kind, activity.desired - variant.desired)
-        except AwsError as error:
-            text = f"Failed to set desired instance count to {activity.desired}. Reason: {error}"
-            found.target.finish(activity.activity_id, now_s, status=StatusCode.FAILED, message=text)
-            return
-        endpoint.failure_reason = None
-        self._account.set_counts(endpoint, {variant.name: activity.desired})
-
 
 def _scope_members(found: Registered) -> Json:
     return {
@@ -490,53 +343,6 @@ def _scope_members(found: Registered) -> Json:
 
 def _maybe_count(params: Params, key: str) -> int | None:
     return params.integer(key) if params.has(key) else None
-
-
-def _tracking(config: Params) -> TargetTrackingPolicy:
-    predefined = config.structure("PredefinedMetricSpecification")
-    customized = config.structure("CustomizedMetricSpecification")
-    if (predefined is None) == (customized is None):
-        raise validation(
-            "Exactly one of PredefinedMetricSpecification or CustomizedMetricSpecification must "
-            "be specified."
-        )
-    if predefined is not None:
-        allowed = (ScalingMetric.INVOCATIONS.value, ScalingMetric.CONCURRENCY.value)
-        metric = ScalingMetric(predefined.choice("PredefinedMetricType", allowed))
-    else:
-        assert customized is not None
-        named = (customized.maybe_text("Namespace"), customized.maybe_text("MetricName"))
-        if named != ("/aws/sagemaker/Endpoints", "CPUUtilization"):
-            raise validation(
-                "The emulator tracks one customized metric: CPUUtilization in namespace "
-                "/aws/sagemaker/Endpoints with statistic Average."
-            )
-        customized.choice("Statistic", ("Average",), "Average")
-        metric = ScalingMetric.CPU
-    return TargetTrackingPolicy(
-        metric,
-        config.number("TargetValue"),
-        config.integer("ScaleOutCooldown", 300),
-        config.integer("ScaleInCooldown", 300),
-        config.flag("DisableScaleIn"),
-    )
-
-
-def _step(config: Params) -> StepScalingPolicy:
-    steps = tuple(
-        StepAdjustment(
-            s.integer("ScalingAdjustment", low=-(2**31)),
-            s.number("MetricIntervalLowerBound") if s.has("MetricIntervalLowerBound") else None,
-            s.number("MetricIntervalUpperBound") if s.has("MetricIntervalUpperBound") else None,
-        )
-        for s in config.structures("StepAdjustments", required=True)
-    )
-    return StepScalingPolicy(
-        AdjustmentType(config.choice("AdjustmentType", tuple(AdjustmentType))),
-        steps,
-        config.integer("Cooldown", 300),
-        config.integer("MinAdjustmentMagnitude", 0),
-    )
 
 
 def _page(key: str, rows: list[Json], params: Params) -> Json:

@@ -24,6 +24,7 @@ from tuner.emulator.quotas import ServiceQuotas
 from tuner.emulator.runtime import Runtime
 from tuner.emulator.sagemaker import SageMaker
 from tuner.emulator.scaling import ApplicationAutoScaling
+from tuner.emulator.scalingloop import ScalingLoop
 from tuner.emulator.spec import EmulatorSpec
 from tuner.emulator.timing import ControlClock
 from tuner.errors import InputError
@@ -53,8 +54,9 @@ class Emulator:
         self.spec = spec
         self.account = Account(spec, ControlClock(spec.minute_seconds), _backends(spec))
         self.faults = FaultPlan(self.account, spec.faults, np.random.default_rng(seeds[0]))
-        self.scaling = ApplicationAutoScaling(self.account, spec.publish_delay_s)
-        self.cloudwatch = CloudWatch(self.account, self.scaling, spec.publish_delay_s)
+        self.loop = ScalingLoop(self.account, spec.publish_delay_s)
+        self.scaling = ApplicationAutoScaling(self.account, self.loop)
+        self.cloudwatch = CloudWatch(self.account, self.loop, spec.publish_delay_s)
         self.scaling.delete_alarms = self.cloudwatch.forget_policy
         services = {
             "SageMaker": SageMaker(self.account).operations,
@@ -148,7 +150,7 @@ class Emulator:
         if now_s - self._sampled_s >= SAMPLE_CONTROL_S:
             self._sampled_s = now_s
         self._minute = minute
-        self.scaling.tick(now_s)
+        self.loop.tick(now_s)
         self.cloudwatch.tick(now_s)
 
     async def stop(self) -> None:
