@@ -269,3 +269,22 @@ def test_scaling_is_resumed_even_when_the_journal_cannot_be_written(lab: Lab) ->
     with pytest.raises(OSError, match="No space"):
         endpoint.restore(lab.records[-1], write_record=full_disk)
     assert lab.fake.snapshot() == before
+
+
+def test_scaling_is_resumed_even_where_the_endpoint_may_not_be_described(lab: Lab) -> None:
+    endpoint = lab.frozen()
+    lab.fake.fault = lambda i, op: Fault("denied") if op == "DescribeEndpoint" else None
+    with pytest.raises(EndpointError, match="the endpoint's state"):
+        endpoint.restore(lab.records[-1])
+    assert not any(lab.fake.suspended.values())
+
+
+def test_a_network_that_is_down_is_waited_for_once(lab: Lab) -> None:
+    endpoint = lab.frozen()
+    endpoint.set_instance_count(5)
+    lab.fake.fault = lambda i, op: Fault("reset")
+    started = lab.clock.now
+    with pytest.raises(EndpointError, match="not put back completely") as caught:
+        endpoint.restore(lab.records[-1])
+    assert lab.clock.now - started < 600.0
+    assert "the suspended state" in caught.value.message

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tuner.endpoints.describe import VariantReader
 from tuner.endpoints.protocol import (
+    AwsError,
     EndpointState,
     GoneError,
     RecordWriter,
@@ -90,6 +91,9 @@ class Restorer:
         except GoneError:
             gone = Difference("endpoint", record.endpoint, "deleted meanwhile", by_tuner=False)
             return RestoreReport(True, (), (gone,))
+        except EndpointError as error:
+            # Scaling may be resumed even where the endpoint cannot be looked at.
+            self._failures.append(("the endpoint's state", error))
         self._left = record
         steps = [
             ("the scaling policies", (CHANGE_POLICY,), lambda: self._policies(record)),
@@ -123,8 +127,10 @@ class Restorer:
             self._run_all(steps[1:])
 
     def _step(self, name: str, action: Callable[[], None]) -> bool:
+        # A network that is down has been waited for once; the user may be waiting too.
+        dark = any(isinstance(e, AwsError) and e.transient for _, e in self._failures)
         try:
-            self._pace.persist(action)
+            action() if dark else self._pace.persist(action)
         except EndpointError as error:
             self._failures.append((name, error))
             return False
