@@ -200,5 +200,7 @@ def test_capacity_interval_has_the_spread_of_the_members() -> None:
         interval = capacity_interval(50.0 * np.exp(noise[1:]), 50.0 * math.exp(noise[0]))
         held += interval.low <= 50.0 <= interval.high
     assert 0.91 <= held / 300 <= 0.98
+    with pytest.raises(ValueError, match="two members"):
+        capacity_interval([50.0], 50.0)
     nothing = capacity_interval([0.0, 3.0], 2.0)
     assert (nothing.low, nothing.mid, nothing.high) == (0.0, 2.0, 3.0)

@@ -295,6 +295,11 @@ def capacity_interval(values: ArrayLike, mid: float, level: float = 0.95) -> Int
     level
         Confidence.
 
+    Raises
+    ------
+    ValueError
+        With fewer than two members.
+
     Notes
     -----
     ``mid`` times exp(+- t sd) with the spread of the logarithms: the outer percentiles of
@@ -304,6 +309,8 @@ def capacity_interval(values: ArrayLike, mid: float, level: float = 0.95) -> Int
     from scipy.special import stdtrit
 
     x = np.asarray(values, dtype=np.float64)
+    if len(x) < 2:
+        raise ValueError("an ensemble needs at least two members")
     if x.min() <= 0.0 or mid <= 0.0:
         return Interval(min(float(x.min()), mid), mid, max(float(x.max()), mid), level)
     t = float(stdtrit(len(x) - 1, 0.5 + level / 2.0))
