@@ -154,22 +154,22 @@ def evaluate(
     Parameters
     ----------
     both_ends
-        How many of the first choices are simulated at both ends.
+        How many of the first choices are simulated at the high end; that of the others stands
+        at the middle.
     low
-        Scores of the other choices at the low end, known from the search; their high end is
-        not simulated and stands at the middle.
+        Scores of all choices at the low end where the search knows them; None simulates them.
     """
-    leading = choices[:both_ends]
-    mid = _by_metric(world, choices, 1.0)
-    ends = [_by_metric(world, leading, f) for f in (world.low_factor, world.high_factor)]
-    if both_ends == len(choices):
-        return Evaluated(tuple(choices), ends[0], mid, ends[1])
-    assert low is not None
-    rest = mid.policies(np.arange(both_ends, len(choices)))
-    return Evaluated(tuple(choices), stacked([ends[0], low]), mid, stacked([ends[1], rest]))
+    mid = by_metric(world, choices, 1.0)
+    high = by_metric(world, choices[:both_ends], world.high_factor)
+    if both_ends < len(choices):
+        high = stacked([high, mid.policies(np.arange(both_ends, len(choices)))])
+    if low is None:
+        low = by_metric(world, choices, world.low_factor)
+    return Evaluated(tuple(choices), low, mid, high)
 
 
-def _by_metric(world: World, choices: Sequence[Choice], factor: float) -> Scores:
+def by_metric(world: World, choices: Sequence[Choice], factor: float) -> Scores:
+    """Simulate policies of any metrics at ``factor`` times the middle capacity."""
     metrics = [p.metric if p else ScalingMetric.INVOCATIONS for p, _ in choices]
     parts, order = [], []
     for metric in sorted(set(metrics)):

@@ -12,16 +12,18 @@ from tuner.queueing.capacity import CapacityModel
 from tuner.recommend import statements
 from tuner.recommend.alternatives import Named, front, near_misses, standard
 from tuner.recommend.check import check_by_requests
-from tuner.recommend.choose import meets, plain_shares
+from tuner.recommend.choose import Scores, meets, plain_shares
 from tuner.recommend.constraints import LARGEST_FLEET, Constraints
 from tuner.recommend.evaluate import (
     Choice,
     Evaluated,
+    by_metric,
     candidate,
     describe,
     evaluate,
     grid_of,
     hardest_day,
+    stacked,
 )
 from tuner.recommend.minimum import minimum_as_sum
 from tuner.recommend.prices import PRICES, PriceTable
@@ -96,21 +98,43 @@ def recommend(
         seed=seed,
         metric_curves=metric_curves,
     )
+    today, setup = _comparable(today, setup)
     if setup.ground.lowest_minimum > setup.ground.ceiling:
         return _impossible(capacity, setup, slo, constraints, None, today)
-    found = _best_metric(setup, setup.ground, constraints)
+    others = standard(capacity, setup.ground, today)
+    found = _best_metric(setup, setup.ground, constraints, others)
     if found.choice.index is None:
         return _impossible(capacity, setup, slo, constraints, found, today)
-    return _answer(capacity, setup, slo, constraints, found, today, check_requests)
+    return _answer(capacity, setup, slo, constraints, found, others, check_requests)
 
 
-def _best_metric(setup: Setup, ground: Ground, constraints: Constraints) -> Found:
-    """The search on each metric; the cheapest choice wins, the earlier metric among equals."""
+def _comparable(today: Choice | None, setup: Setup) -> tuple[Choice | None, Setup]:
+    """Today's policy if it can be simulated; else a warning in its place."""
+    metric = today[0].metric if today is not None and today[0] is not None else None
+    if metric in (None, ScalingMetric.INVOCATIONS) or metric in setup.world.curves:
+        return today, setup
+    said = (
+        f"Today's policy follows {metric}, and it was not measured how that answers to load: "
+        "it is not compared."
+    )
+    return None, replace(setup, warnings=(*setup.warnings, said))
+
+
+def _best_metric(
+    setup: Setup, ground: Ground, constraints: Constraints, others: Sequence[Named]
+) -> Found:
+    """The search on each metric; the cheapest choice wins, the earlier metric among equals.
+
+    The other policies ride along where everything follows invocations.
+    """
+    riders = [n.choice for n in others]
+    metrics = {p.metric for p, _ in riders if p is not None} | set(constraints.metrics)
+    if metrics != {ScalingMetric.INVOCATIONS}:
+        riders = []
     results = [
-        search(setup.world, ground, constraints, m, setup.days.weekend, setup.budgets)
+        search(setup.world, ground, constraints, m, setup.days.weekend, setup.budgets, riders)
         for m in constraints.metrics
     ]
-
     return min(results, key=lambda found: found.cost)
 
 
@@ -120,27 +144,22 @@ def _answer(
     slo: Slo,
     constraints: Constraints,
     found: Found,
-    today: Choice | None,
+    others: Sequence[Named],
     check_requests: int,
 ) -> Recommendation:
     index = found.choice.index
     assert index is not None
     chosen = found.grid.policy(index)
-    others = standard(capacity, setup.ground, today)
     rejected = near_misses(found)
     points = front(found)
     named = [
-        Named("recommended", chosen, _reason(setup)),
+        Named("recommended", chosen, _reason(setup), index),
         *others,
         *(n for n, _ in rejected),
         *points,
     ]
-    rows = np.array([n.row for n in named if n.row >= 0])
     at = evaluate(
-        setup.world,
-        [n.choice for n in named],
-        both_ends=1 + len(others),
-        low=found.scores.policies(rows),
+        setup.world, [n.choice for n in named], both_ends=1, low=_low_end(setup, found, named)
     )
     candidates = _candidates(setup, found, named, at)
     n_other, n_rejected = len(others), len(rejected)
@@ -198,6 +217,17 @@ def _answer(
         today=next((c for c in beside if c.name == "today"), None),
         schedule=schedule if cheaper is not None else None,
     )
+
+
+def _low_end(setup: Setup, found: Found, named: Sequence[Named]) -> Scores:
+    """Scores at the low end: from the search, and simulated for those that did not ride along."""
+    known = np.array([n.row for n in named if n.row >= 0])
+    others = [n.choice for n in named if n.row < 0]
+    beside = found.beside
+    if beside.violating.shape[0] != len(others):
+        beside = by_metric(setup.world, others, setup.world.low_factor)
+    first = found.scores.policies(known[:1])
+    return stacked([first, beside, found.scores.policies(known[1:])])
 
 
 def day_of(setup: Setup, choice: Choice, day: int) -> Timeline:
@@ -300,7 +330,7 @@ def _impossible(
     """VIOLATED: what came nearest, and a policy outside the bounds that would do."""
     free = replace(constraints, max_capacity=None, quota=None)
     wide = replace(ground_of(setup.world.days, setup.ground.rates_low, free), ceiling=LARGEST_FLEET)
-    beyond = _best_metric(setup, wide, free)
+    beyond = _best_metric(setup, wide, free, ())
     named = standard(capacity, setup.ground, today)
     near = near_misses(found) if found is not None else []
     named += [n for n, _ in near]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +11,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
-from tuner.recommend.choose import Budgets, Choice, Scores, choose
+from tuner.recommend.choose import Budgets, Scores, choose
+from tuner.recommend.choose import Choice as Picked
 from tuner.recommend.constraints import (
     Constraints,
     smallest_useful_minimum,
     static_fleet,
     survivors,
 )
-from tuner.recommend.evaluate import World, score, stacked
+from tuner.recommend.evaluate import Choice, World, grid_of, score, stacked
 from tuner.simulator.inputs import PolicyGrid
 from tuner.units import per_min_to_per_s, per_s_to_per_min
 
@@ -30,6 +32,8 @@ COARSE_SHARES = np.concatenate([np.arange(0.30, 0.80, 0.05), np.arange(0.80, 1.1
 
 Above 1 is possible: short excursions fit the budget of bad minutes."""
 FINE_STEPS = np.array([-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75])
+FINE_REACH = 1.34
+"""The outermost fine step just meets the neighbouring coarse target."""
 MINIMA = 8
 PEAK_LEVEL = 0.99
 LEAST_PEAK = 2.0
@@ -73,11 +77,15 @@ class Ground:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """Everything simulated at the low end of the capacity, and what was chosen of it."""
+    """Everything simulated at the low end of the capacity, and what was chosen of it.
+
+    ``beside`` scores the policies that were simulated along and not chosen from.
+    """
 
     grid: PolicyGrid
     scores: Scores
-    choice: Choice
+    choice: Picked
+    beside: Scores
 
     @property
     def cost(self) -> float:
@@ -165,8 +173,12 @@ def make_grid(
     shares: FloatArray,
     lows: IntArray,
     cooldowns: tuple[tuple[int, ...], tuple[int, ...]],
+    riding: PolicyGrid | None = None,
 ) -> PolicyGrid:
-    """Every combination of targets, minima and cooldowns, each with the maximum it needs."""
+    """Every combination of targets, minima and cooldowns, each with the maximum it needs.
+
+    The policies of ``riding`` stand at the end.
+    """
     needed = ground.largest_needed(shares * ground.reference_per_min)
     targets = targets_of(world, ground, metric, shares)
     pairs = []
@@ -181,6 +193,8 @@ def make_grid(
                     )
                     for in_s in cooldowns[1]
                 ]
+    if riding is not None:
+        pairs += [riding.policy(i) for i in range(len(riding))]
     return PolicyGrid.of(pairs)
 
 
@@ -191,11 +205,13 @@ def search(
     metric: ScalingMetric,
     weekend: BoolArray,
     budgets: Budgets,
+    beside: Sequence[Choice],
 ) -> Found:
     """Cheapest policy on one metric at the low end of the capacity.
 
     The fine pass looks between the neighbours of the best coarse target and minimum; both
-    passes together are chosen from once more.
+    passes together are chosen from once more. Policies ``beside``, of the same metric, ride
+    along in the fine pass.
     """
     lows = minima(ground)
     cooldowns = (constraints.scale_out_cooldowns_s, constraints.scale_in_cooldowns_s)
@@ -204,16 +220,25 @@ def search(
     scores = score(world, coarse, factor=world.low_factor)
     choice = choose(scores, weekend, budgets, world.seed)
     best = choice.index if choice.index is not None else choice.refuted
-    if best is None:
-        return Found(coarse, scores, choice)
-    at = _nearest_share(world, ground, metric, float(coarse.target_value[best]))
-    step = float(np.diff(COARSE_SHARES)[min(at, COARSE_SHARES.size - 2)])
-    shares = COARSE_SHARES[at] + FINE_STEPS * step * 1.34
-    low = int(coarse.min_capacity[best])
-    near = np.unique(np.clip([low - 1, low, low + 1], lows[0], lows[-1])).astype(np.int64)
-    fine = make_grid(world, ground, metric, shares[shares > 0.05], near, cooldowns)
-    scores = stacked([scores, score(world, fine, factor=world.low_factor)])
-    return Found(joined(coarse, fine), scores, choose(scores, weekend, budgets, world.seed))
+    shares, near = COARSE_SHARES[:0], lows[:0]
+    if best is not None:
+        at = _nearest_share(world, ground, metric, float(coarse.target_value[best]))
+        step = float(np.diff(COARSE_SHARES)[min(at, COARSE_SHARES.size - 2)])
+        shares = COARSE_SHARES[at] + FINE_STEPS * step * FINE_REACH
+        low = int(coarse.min_capacity[best])
+        near = np.unique(np.clip([low - 1, low, low + 1], lows[0], lows[-1])).astype(np.int64)
+    if best is None and not beside:
+        return Found(coarse, scores, choice, scores.policies(np.arange(0)))
+    riding = [grid_of(beside)] if beside else []
+    fine = make_grid(world, ground, metric, shares[shares > 0.05], near, cooldowns, *riding)
+    extra = score(world, fine, factor=world.low_factor)
+    own = len(fine) - len(beside)
+    beside_scores = extra.policies(np.arange(own, len(fine)))
+    if not own:
+        return Found(coarse, scores, choice, beside_scores)
+    scores = stacked([scores, extra.policies(np.arange(own))])
+    grid = joined(coarse, fine.subset(np.arange(own)))
+    return Found(grid, scores, choose(scores, weekend, budgets, world.seed), beside_scores)
 
 
 def joined(a: PolicyGrid, b: PolicyGrid) -> PolicyGrid:
