@@ -41,20 +41,33 @@ def equal(a: SimulationResult, b: SimulationResult) -> None:
 # -- the queue -------------------------------------------------------------------------------
 
 
-def test_fluid_overload_and_recovery() -> None:
-    """4 instances of 80/s under 400/s for 300 s, then 8: 24 000 waiting, gone 100 s later."""
-    options = SimulationOptions(initial_capacity=4, min_capacity_by_minute=np.full(12, 8, np.int64))
+@pytest.mark.parametrize("least", [True, False])
+def test_fluid_overload_and_recovery(least: bool) -> None:
+    """4 instances of 80/s under 400/s for 300 s leave 24 000 waiting, 75 s; then there are 8.
+
+    Least outstanding: the four new ones take all 400/s, 80 more than they serve, while the
+    old ones lose 320/s: level after 60 s at 9600, which 240/s clear in 40 s more. Random: the
+    old ones get 200/s and lose 120/s for 200 s, and every second request finds no queue.
+    """
+    options = SimulationOptions(
+        initial_capacity=4,
+        min_capacity_by_minute=np.full(12, 8, np.int64),
+        least_outstanding=least,
+    )
     line = timeline(
         one(1e9, 4, 8), 0, steps((12, 24_000.0)), cliff_table(80.0), FIVE_MIN, options=options
     )
     assert_array_equal(line.in_service, [4] * 5 + [8] * 7)
     assert_array_equal(line.starting, [4] * 5 + [0] * 7)
     assert_allclose(line.delay_s[:5], [15.0, 30.0, 45.0, 60.0, 75.0], rtol=1e-6)
-    # With 8 instances the same 24 000 are 37.5 s, and 240/s more is served than comes.
-    assert_allclose(line.delay_s[5:8], [37.5, 15.0, 0.0], atol=1e-6)
-    assert_allclose(line.violation_share[1:6], 1.0)
-    assert_allclose(line.violation_share[6], 4.0 / 6.0, atol=0.01)
-    assert_array_equal(line.violation_share[7:], 0.0)
+    assert_allclose(line.violation_share[1:5], 1.0)
+    if least:
+        assert_allclose(line.delay_s[5:8], [15.0, 15.0, 0.0], atol=1e-6)
+        assert_allclose(line.violation_share[5:7], [1.0, 4 / 6], atol=0.01)
+    else:
+        assert_allclose(line.delay_s[5:9], [75.0, 52.5, 30.0, 7.5], atol=1e-6)
+        assert_allclose(line.violation_share[5:9], [0.5, 0.5, 0.5, 1 / 6], atol=0.01)
+    assert_array_equal(line.violation_share[9:], 0.0)
 
 
 def test_a_steady_fleet_violates_as_the_table_says() -> None:

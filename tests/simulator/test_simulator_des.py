@@ -22,7 +22,7 @@ from tuner.fleet.service import ServiceTime
 from tuner.fleet.spec import FleetSpec, InstanceSpec, RoutingStrategy
 from tuner.queueing.jsq import shortest_queue
 from tuner.simulator.des import RequestModel, run_requests
-from tuner.simulator.inputs import LaunchLag
+from tuner.simulator.inputs import LaunchLag, SimulationOptions
 from tuner.simulator.simulate import simulate
 
 RANDOM, LEAST = RoutingStrategy.RANDOM, RoutingStrategy.LEAST_OUTSTANDING_REQUESTS
@@ -103,6 +103,22 @@ def test_a_day_agrees_with_the_fluid_model(share: float) -> None:
     assert fluid.violating_share[0, 0] == pytest.approx(exact.violating_share, abs=1e-3)
     assert_allclose(fluid.instance_hours[0, 0], exact.instance_hours, rtol=5e-3)
     assert 0.0 < exact.violating_share < 0.02
+
+
+@pytest.mark.parametrize("routing", [RANDOM, LEAST])
+def test_a_violent_spike_agrees_with_the_fluid_model(routing: RoutingStrategy) -> None:
+    """Deep overload: the misses hang on whose backlog it is when new instances come."""
+    mean = np.full(70, 150.0)
+    mean[20:50] *= 2.5
+    load = np.random.default_rng(2).poisson(60.0 * mean).astype(np.float64)
+    grid = one(0.8 * LAM_STAR_PER_MIN)
+    launch = LaunchLag.of(280.0)
+    options = SimulationOptions(least_outstanding=routing is LEAST)
+    fluid = simulate(grid, load, mmc_table(), launch, options=options)
+    model = RequestModel(ServiceTime.exponential(MEAN_S), WORKERS, routing, SLO_S)
+    exact = run_requests(*grid.policy(0), load, model, launch, np.random.default_rng(9))
+    assert exact.violating_share > 0.2
+    assert fluid.violating_share[0, 0] == pytest.approx(exact.violating_share, abs=5e-3)
 
 
 def test_what_it_cannot_replay_is_refused() -> None:

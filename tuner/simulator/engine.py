@@ -17,12 +17,11 @@ from tuner.autoscaling import kernel
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.simulator.inputs import SUBSTEP_S, SUBSTEPS, PolicyGrid, SimulationOptions
 from tuner.simulator.lookup import Chunk, Lookup, tabulate
+from tuner.simulator.queues import Queues
 from tuner.units import SECONDS_PER_MINUTE
 
 CHUNK_MIN = 120
 """Minutes tabulated at a time; below 255, so that byte counters cannot overflow between."""
-_DRAINED = 1e-6
-"""Requests: less than this left over by rounding is no backlog."""
 _EDGE = 2e-7
 """Single precision must not turn equality with a threshold into a breach."""
 Index = NDArray[np.int64]
@@ -134,7 +133,8 @@ class Block:
         self.out_until_s = np.full(lanes, -np.inf)
         self.out_added = np.zeros(lanes)
         self.in_until_s = np.full(lanes, -np.inf)
-        self.backlog = np.zeros(lanes)
+        self.backlog, self.fresh_backlog = np.zeros(lanes), np.zeros(lanes)
+        self.fresh = np.zeros(lanes, np.int64)
         self.waiting = np.zeros(lanes, np.bool_)
         self.launched = np.zeros(lanes, np.int64)
         self.span = int(self.lags.max()) // SUBSTEPS + 2
@@ -278,49 +278,55 @@ class Block:
     def _serve(
         self, tick: int, steps: int, rate: NDArray[np.float64], lanes: Index
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Sub-steps of lanes that are overloaded, wait or change; violating, metric, delay.
-
-        The backlog is Lindley's recursion, solved for all sub-steps (axis 0) at once.
-        """
-        slots = (tick + np.arange(steps)) % len(self.arriving)
-        count = self.arriving[slots[:, None], lanes].cumsum(axis=0, dtype=np.int64)
-        changed = np.flatnonzero(count[-1])
-        count += self.count[lanes]
-        rate_per_s = rate.T[:steps, self.day[lanes]] / SECONDS_PER_MINUTE
-        full = np.maximum(count * self.lookup.rate_per_s, 1e-9)
-        net = np.where(count > 0, rate_per_s - full, rate_per_s) * SUBSTEP_S
-        drift = net.cumsum(axis=0)
-        before = self.backlog[lanes]
-        lowest = np.maximum.accumulate(np.maximum(-drift, before), axis=0)
-        backlog = np.maximum(drift + lowest, 0.0)
-        backlog[backlog < _DRAINED] = 0.0
-        previous = np.concatenate([before[None], backlog[:-1]])
-        busy = np.minimum(rate_per_s / full, 1.0)
-        share = self.lookup.queued(count, busy, (previous + backlog) / 2.0 / full)
-        share = np.where(count > 0, share, 1.0)
-        alive = np.maximum(count, 1)
-        if self.curve is None:
-            metric = rate_per_s * SECONDS_PER_MINUTE / alive
-        else:
-            load = np.where(backlog > 0.0, 1.0, busy)
-            metric = np.interp(load, self.curve.utilization, self.curve.value)
-            metric += self.curve.per_waiting * backlog / alive
-        self.backlog[lanes] = backlog[-1]
+        """Sub-steps of lanes that are overloaded, wait or change; violating, metric, delay."""
+        day = self.day[lanes]
+        queues = Queues.of(
+            self.lookup,
+            self.options.least_outstanding,
+            self.count[lanes],
+            self.fresh[lanes],
+            self.backlog[lanes],
+            self.fresh_backlog[lanes],
+        )
+        violating, metric, worst_s = (np.zeros(len(lanes)) for _ in range(3))
+        for step in range(steps):
+            slot = (tick + step) % len(self.arriving)
+            queues.arrive(self.arriving[slot, lanes])
+            self.arriving[slot, lanes] = 0
+            rate_per_s = rate[day, step] / SECONDS_PER_MINUTE
+            share, delay_s = queues.step(rate_per_s)
+            violating += share * rate_per_s * SUBSTEP_S
+            np.maximum(worst_s, delay_s, out=worst_s)
+            metric += self._metric(rate_per_s, queues)
+        self.backlog[lanes] = queues.backlog
+        self.fresh_backlog[lanes] = queues.fresh_backlog
+        self.fresh[lanes] = queues.fresh
+        count = queues.old + queues.fresh
+        changed = np.flatnonzero(count != self.count[lanes])
         if len(changed):
-            moved = lanes[changed]
-            self.arriving[slots[:, None], moved] = 0
-            self.count[moved] = count[-1, changed]
-            self._refresh(moved)
-        violating = (share * rate_per_s).sum(axis=0) * SUBSTEP_S
-        worst_s = (np.maximum(previous, backlog) / full).max(axis=0)
-        return violating, metric.mean(axis=0), worst_s
+            self.count[lanes[changed]] = count[changed]
+            self._refresh(lanes[changed])
+        return violating, metric / steps, worst_s
+
+    def _metric(self, rate_per_s: NDArray[np.float64], queues: Queues) -> NDArray[np.float64]:
+        """The policies' metric of a sub-step."""
+        alive = np.maximum(queues.old + queues.fresh, 1)
+        if self.curve is None:
+            per_instance: NDArray[np.float64] = rate_per_s * SECONDS_PER_MINUTE / alive
+            return per_instance
+        waiting = queues.backlog + queues.fresh_backlog
+        busy = np.minimum(rate_per_s / (alive * self.lookup.rate_per_s), 1.0)
+        load = np.where(waiting > 0.0, 1.0, busy)
+        value = np.interp(load, self.curve.utilization, self.curve.value)
+        metric: NDArray[np.float64] = value + self.curve.per_waiting * waiting / alive
+        return metric
 
     def _settle(
         self, violating: NDArray[np.float64], rate: NDArray[np.float64], lanes: Index
     ) -> None:
         """Overwrite what the tables say of the minute by what happened in slow lanes."""
         bad, spare, zone, _ = self.flag.reshape(4, -1)
-        queue = self.backlog[lanes] > 0.0
+        queue = (self.backlog[lanes] > 0.0) | (self.fresh_backlog[lanes] > 0.0)
         self.v[lanes] = violating
         bad[lanes] = violating > self.options.allowance * rate * (1 + 1e-6)
         spare[lanes] &= ~queue

@@ -243,6 +243,9 @@ class SimulationOptions:
         Needed for CPU and concurrency.
     initial_capacity
         Instances in service at the start; None begins where the first minute's load belongs.
+    least_outstanding
+        Routing by LEAST_OUTSTANDING_REQUESTS: while old instances still hold a backlog, new
+        ones take all the traffic. With RANDOM they take their share only.
     """
 
     publish_delay_s: float = 60.0
@@ -255,6 +258,7 @@ class SimulationOptions:
     dispersion: float = 1.0
     metric_curve: MetricCurve | None = None
     initial_capacity: int | None = None
+    least_outstanding: bool = False
     lanes_per_block: int = field(default=16_384, repr=False)
 
     def __post_init__(self) -> None:
