@@ -146,6 +146,6 @@ def test_shares_are_never_rounded_to_all_or_nothing(share: float | None, text: s
 def test_an_unknown_end_is_said() -> None:
     assert words.interval(Interval(1.0, 2.0, math.inf)) == "2 (1 or more)"
     assert words.money_interval(Interval(5.0, 5.0, 5.0)) == "$5.00"
-    assert words.money(0.0012) == "$0.0012"
+    assert words.money(0.0012) == "< $0.01"
     assert words.span(59.0) == "59 s"
     assert words.span(3900.0) == "1 h 05 min"

@@ -84,11 +84,11 @@ def percent(share: float | None, digits: int = 2) -> str:
 
 
 def money(usd: float | None) -> str:
-    """US dollars: cents below 100, whole dollars from there."""
+    """US dollars: cents below 100, whole dollars from there; less than a cent is said so."""
     if usd is None or not math.isfinite(usd):
         return NONE
     if 0.0 < abs(usd) < 0.01:
-        return f"${number(usd, 2)}"
+        return "< $0.01"
     return f"${usd:,.2f}" if abs(usd) < 100 else f"${usd:,.0f}"
 
 

@@ -14,6 +14,7 @@ from tuner.recommend.types import Recommendation
 from tuner.report.data import StageRow, View
 from tuner.report.figures.canvas import LIGHT, Drawing, finish, key, new_figure, plain_ticks, style
 from tuner.report.words import number, percent
+from tuner.simulator.timeline import Timeline
 from tuner.stats.histogram import Window
 from tuner.units import MINUTES_PER_DAY, s_to_min, s_to_ms
 
@@ -31,50 +32,64 @@ def _hardest_day(view: View, png: bool) -> Drawing | None:
     day = recommendation.hardest_day if recommendation is not None else None
     if recommendation is None or day is None or not len(day.requests_per_min):
         return None
-    hours = np.arange(len(day.requests_per_min)) / 60.0
+    minutes = len(day.requests_per_min)
     with style("hardest-day"):
         figure = new_figure(9.6, 4.9)
-        box = (0.07, 0.91)
-        traffic = figure.add_axes((box[0], 0.665, box[1], 0.265))
-        count = figure.add_axes((box[0], 0.33, box[1], 0.225), sharex=traffic)
-        miss = figure.add_axes((box[0], 0.095, box[1], 0.13), sharex=traffic)
+        traffic = figure.add_axes((0.07, 0.665, 0.91, 0.265))
+        count = figure.add_axes((0.07, 0.33, 0.91, 0.225), sharex=traffic)
+        miss = figure.add_axes((0.07, 0.095, 0.91, 0.13), sharex=traffic)
+        hours = np.arange(minutes) / 60.0
         traffic.fill_between(hours, day.requests_per_min, color=LIGHT["area"], linewidth=0)
         traffic.plot(hours, day.requests_per_min, color=LIGHT["s0"], linewidth=1.0)
         traffic.set_title("requests per minute")
         traffic.set_ylim(bottom=0.0)
         traffic.yaxis.set_major_formatter(plain_ticks)
-
-        paid = day.in_service + day.starting
-        most = max(1.0, float(np.nanmax(paid)))
-        x, serving, everything = _steps(day.in_service, paid)
-        count.fill_between(x, serving, everything, color=LIGHT["wait"], linewidth=0)
-        count.plot(x, serving, color=LIGHT["s0"])
-        handles: list[Any] = [Line2D([], [], color=LIGHT["s0"], label="in service")]
-        handles.append(Patch(color=LIGHT["wait"], label="starting: paid, no traffic yet"))
-        handles += _bounds(count, recommendation, most)
-        count.set_ylim(0.0, most * 1.12)
-        count.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        count.set_title("instances")
-        key(count, handles, columns=4, right=True)
-
-        x, share = _steps(np.nan_to_num(day.violation_share) * 100.0)
-        miss.fill_between(x, share, color=LIGHT["bad"], linewidth=0.8, edgecolor=LIGHT["bad"])
-        miss.set_title("requests that miss the SLO, % of the minute")
-        miss.set_ylim(0.0, max(1.0, float(share.max()) * 1.15))
-        miss.set_xlabel("hours" if len(hours) != MINUTES_PER_DAY else "hour of the day")
-        miss.set_xlim(0.0, len(hours) / 60.0)
-        if len(hours) <= 2 * MINUTES_PER_DAY:
-            miss.set_xticks(np.arange(0, len(hours) / 60.0 + 0.1, 2 if len(hours) <= 1440 else 6))
+        _instances(count, recommendation, day)
+        _misses(miss, day)
+        miss.set_xlabel("hours of the simulated day")
+        miss.set_xlim(0.0, minutes / 60.0)
+        if minutes <= MINUTES_PER_DAY:
+            miss.set_xticks(np.arange(0, minutes / 60.0 + 0.1, 2))
         traffic.tick_params(labelbottom=False)
         count.tick_params(labelbottom=False)
-        total = float(np.nansum(day.requests_per_min))
-        missed = float(np.nansum(day.requests_per_min * np.nan_to_num(day.violation_share)))
-        caption = (
-            "The day with most missed requests, simulated under the chosen policy: traffic, "
-            f"instances, and the share of requests over the SLO "
-            f"({percent(_share(missed, total))} of the day's {number(total, 3)} requests)."
-        )
+        caption = _day_caption(day)
         return finish(figure, "hardest-day", caption, caption, png=png, wide=True)
+
+
+def _instances(axes: Any, recommendation: Recommendation, day: Timeline) -> None:
+    """Instances in service, those still starting, and the bounds."""
+    paid = day.in_service + day.starting
+    most = max(1.0, float(np.nanmax(paid)))
+    x, serving, everything = _steps(day.in_service, paid)
+    axes.fill_between(x, serving, everything, color=LIGHT["wait"], linewidth=0)
+    axes.plot(x, serving, color=LIGHT["s0"])
+    handles: list[Any] = [Line2D([], [], color=LIGHT["s0"], label="in service")]
+    handles.append(Patch(color=LIGHT["wait"], label="starting: paid, no traffic yet"))
+    handles += _bounds(axes, recommendation, most)
+    axes.set_ylim(0.0, most * 1.12)
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.set_title("instances")
+    key(axes, handles, columns=4, right=True)
+
+
+def _misses(axes: Any, day: Timeline) -> None:
+    """Share of slow requests; a minute without traffic leaves a gap."""
+    x, share = _steps(100.0 * day.violation_share)
+    axes.fill_between(x, share, color=LIGHT["bad"], linewidth=0.8, edgecolor=LIGHT["bad"])
+    axes.set_title("requests that miss the SLO, % of the minute")
+    known = share[np.isfinite(share)]
+    axes.set_ylim(0.0, max(1.0, 1.15 * float(known.max())) if known.size else 1.0)
+
+
+def _day_caption(day: Timeline) -> str:
+    text = "The day with most missed requests, simulated under the chosen policy: traffic, "
+    text += "instances, and the share of requests over the SLO"
+    known = np.isfinite(day.requests_per_min) & np.isfinite(day.violation_share)
+    total = float(day.requests_per_min[known].sum())
+    if total <= 0.0:
+        return f"{text}."
+    missed = float((day.requests_per_min * day.violation_share)[known].sum())
+    return f"{text} ({percent(missed / total)} of the day's {number(total)} requests)."
 
 
 def _steps(*columns: Any) -> tuple[Any, ...]:
@@ -97,10 +112,6 @@ def _bounds(axes: Any, recommendation: Recommendation, most: float) -> list[Line
     off = "" if bounds.max_capacity <= 1.1 * most else " (off the scale)"
     text = f"min {bounds.min_capacity}, max {bounds.max_capacity}{off}"
     return [Line2D([], [], color=LIGHT["muted"], ls=dots, label=text)]
-
-
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole > 0 else None
 
 
 def _over_time(view: View, png: bool) -> Drawing | None:
@@ -127,9 +138,6 @@ def _over_time(view: View, png: bool) -> Drawing | None:
         if threshold_s is not None:
             axes.axhline(s_to_ms(threshold_s), color=LIGHT["bad"], linestyle=(0, (5, 3)), lw=1.2)
             handles.append(Line2D([], [], color=LIGHT["bad"], ls=(0, (5, 3)), label="SLO"))
-        if any(r.standing != "used" for r in rows):
-            dots = Line2D([], [], color=LIGHT["muted"], ls=(0, (1, 1)), label="void or not used")
-            handles.append(dots)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(plain_ticks)
         axes.yaxis.set_minor_locator(NullLocator())
@@ -177,6 +185,10 @@ def _latency_lines(
                     y += [shown * s_to_ms(1.0), *gap]
             axes.plot(np.concatenate(x), np.concatenate(y), color=colour, ls=dash, linewidth=1.3)
         handles.append(Line2D([], [], color=colour, label=name))
+    if any(row.standing != "used" for row in rows):
+        handles.append(
+            Line2D([], [], color=LIGHT["muted"], ls=(0, (1, 1)), label="void or not used")
+        )
     return handles
 
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from tuner.autoscaling.policy import ScalingMetric
+from tuner.interval import Interval
 from tuner.report.answer import target_text
 from tuner.report.data import StageRow, View
 from tuner.report.figures.canvas import (
@@ -47,7 +48,7 @@ def _panel(view: View, rows: Sequence[StageRow], quantile: float, png: bool) -> 
     threshold_s = view.data.threshold_s(quantile)
     with style(name):
         figure = new_figure(4.5, 3.6)
-        axes = figure.add_axes((0.125, 0.135, 0.855, 0.6))
+        axes = figure.add_axes((0.125, 0.135, 0.84, 0.6))
         counts = sorted({r.stage.spec.instance_count for r in rows})
         bottom_ms, top_ms = _limits(rows, quantile, threshold_s, view.data.slo.slowest_threshold_s)
         handles: list[Any] = []
@@ -67,7 +68,7 @@ def _panel(view: View, rows: Sequence[StageRow], quantile: float, png: bool) -> 
         axes.set_xlim(left=0.0)
         axes.set_xlabel("offered requests per second, per instance")
         lines = legend_rows(handles, 3)
-        axes.set_position((0.125, 0.135, 0.855, 0.77 - 0.053 * lines))
+        axes.set_position((0.125, 0.135, 0.84, 0.77 - 0.053 * lines))
         axes.set_title(f"p{quantile * 100:.10g} latency, ms", pad=7.0 + 13.2 * lines)
         key(axes, handles)
         caption = _caption(view, quantile)
@@ -117,28 +118,39 @@ def _line(
     )
     for standing in ("used", "unused", "void"):
         here = [(x, i) for x, i, s in points if s == standing]
-        if not here:
-            continue
-        x = np.array([x for x, _ in here])
-        mid = np.array([s_to_ms(i.mid) for _, i in here])
-        if standing != "void":
-            low = np.minimum([s_to_ms(i.low) for _, i in here], np.minimum(mid, top))
-            high = np.minimum([s_to_ms(i.high) for _, i in here], top)
-            alpha = 1.0 if standing == "used" else 0.35
-            axes.vlines(x, low, high, color=colour, linewidth=1.0, alpha=alpha)
-        for beyond, shape in ((False, marker), (True, "^")):
-            chosen = (mid > top) == beyond
-            if chosen.any():
-                axes.plot(
-                    x[chosen],
-                    np.minimum(mid[chosen], 0.97 * top),
-                    linestyle="none",
-                    marker="x" if standing == "void" else shape,
-                    markeredgecolor=colour,
-                    markerfacecolor=colour if standing == "used" else LIGHT["paper"],
-                    clip_on=False,
-                    zorder=3,
-                )
+        if here:
+            _points(axes, here, standing, colour, marker, top)
+
+
+def _points(
+    axes: Axes,
+    here: Sequence[tuple[float, Interval]],
+    standing: str,
+    colour: str,
+    marker: str,
+    top: float,
+) -> None:
+    """Marks with their intervals; a mark beyond the axis is a triangle at its edge."""
+    x = np.array([x for x, _ in here])
+    mid = np.array([s_to_ms(i.mid) for _, i in here])
+    if standing != "void":
+        low = np.minimum([s_to_ms(i.low) for _, i in here], np.minimum(mid, top))
+        high = np.minimum([s_to_ms(i.high) for _, i in here], top)
+        alpha = 1.0 if standing == "used" else 0.35
+        axes.vlines(x, low, high, color=colour, linewidth=1.0, alpha=alpha)
+    for beyond, shape in ((False, marker), (True, "^")):
+        chosen = (mid > top) == beyond
+        if chosen.any():
+            axes.plot(
+                x[chosen],
+                np.minimum(mid[chosen], 0.97 * top),
+                linestyle="none",
+                marker="x" if standing == "void" else shape,
+                markeredgecolor=colour,
+                markerfacecolor=colour if standing == "used" else LIGHT["paper"],
+                clip_on=False,
+                zorder=3,
+            )
 
 
 def _standing_keys(rows: Sequence[StageRow]) -> list[Line2D]:

@@ -65,45 +65,12 @@ def _front(recommendation: Recommendation, png: bool) -> Drawing | None:
         figure = new_figure(5.0, 3.9)
         rows = math.ceil((len(others) + 2) / 2)
         axes = figure.add_axes((0.145, 0.125, 0.835, 0.76 - 0.052 * rows))
-        front = sorted(recommendation.front, key=lambda c: cost_of(c, priced))
-        handles: list[Any] = []
-        if front:
-            axes.plot(
-                [cost_of(c, priced) for c in front],
-                [_miss_percent(c) for c in front],
-                color=LIGHT["muted"],
-                marker=".",
-                linewidth=1.1,
-            )
-            handles.append(
-                Line2D([], [], color=LIGHT["muted"], marker=".", label="searched policies")
-            )
-        for i, other in enumerate(others):
-            colour, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
-            face = colour if other.meets else LIGHT["paper"]
-            look: dict[str, Any] = {"marker": marker, "markersize": 7, "markeredgecolor": colour}
-            axes.plot(
-                [cost_of(other, priced)],
-                [_miss_percent(other)],
-                linestyle="none",
-                markerfacecolor=face,
-                clip_on=False,
-                **look,
-            )
-            handles.append(
-                Line2D([], [], ls="none", mfc=face, label=label(names.said(other.name), 26), **look)
-            )
-        if chosen is not None:
-            star: dict[str, Any] = {"marker": "*", "markersize": 14, "color": LIGHT["good"]}
-            axes.plot(
-                [cost_of(chosen, priced)],
-                [_miss_percent(chosen)],
-                linestyle="none",
-                clip_on=False,
-                zorder=4,
-                **star,
-            )
-            handles.insert(0, Line2D([], [], ls="none", label="recommended", **star))
+        marks = _marks(recommendation)
+        handles = [_front_line(axes, recommendation, priced)] if recommendation.front else []
+        for candidate, look in marks:
+            place = ([cost_of(candidate, priced)], [_miss_percent(candidate)])
+            axes.plot(*place, linestyle="none", clip_on=False, zorder=3, **look)
+        handles += [Line2D([], [], linestyle="none", **look) for _, look in marks]
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(plain_ticks)
         axes.yaxis.set_minor_locator(NullLocator())
@@ -117,6 +84,32 @@ def _front(recommendation: Recommendation, png: bool) -> Drawing | None:
             "Hollow marks do not meet the SLO budget."
         )
         return finish(figure, "front", caption, caption, png=png)
+
+
+def _front_line(axes: Any, recommendation: Recommendation, priced: bool) -> Line2D:
+    front = sorted(recommendation.front, key=lambda c: cost_of(c, priced))
+    x, y = [cost_of(c, priced) for c in front], [_miss_percent(c) for c in front]
+    axes.plot(x, y, color=LIGHT["muted"], marker=".", linewidth=1.1)
+    return Line2D([], [], color=LIGHT["muted"], marker=".", label="searched policies")
+
+
+def _marks(recommendation: Recommendation) -> list[tuple[Candidate, dict[str, Any]]]:
+    """The chosen policy and its alternatives, each with its mark; hollow where it fails."""
+    marks: list[tuple[Candidate, dict[str, Any]]] = []
+    if recommendation.chosen is not None:
+        star = {"marker": "*", "markersize": 14, "color": LIGHT["good"], "label": "recommended"}
+        marks.append((recommendation.chosen, star))
+    for i, other in enumerate(names.others(recommendation)):
+        colour = SERIES[i % len(SERIES)]
+        look = {
+            "marker": MARKERS[i % len(MARKERS)],
+            "markersize": 7,
+            "markeredgecolor": colour,
+            "markerfacecolor": colour if other.meets else LIGHT["paper"],
+            "label": label(names.said(other.name), 26),
+        }
+        marks.append((other, look))
+    return marks
 
 
 def _sensitivities(recommendation: Recommendation, png: bool) -> list[Drawing]:
