@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,21 +43,20 @@ def quick_run(tuner: Tuner, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def no_process_left() -> Iterator[None]:
-    """Nothing that a test started may outlive it."""
-    before = {p.pid for p in psutil.process_iter()}
+def no_process_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing that a test started may outlive it, however it was detached."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv("TUNER_TEST_MARK", mark)
     yield
-    left = [
-        p
-        for p in psutil.Process().children(recursive=True)
-        if p.pid not in before and p.status() != psutil.STATUS_ZOMBIE
-    ]
-    psutil.wait_procs(left, timeout=10)
-    assert not [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    strays = [
-        p
-        for p in psutil.process_iter(["cmdline"])
-        if p.pid not in before and "tuner." in " ".join(p.info["cmdline"] or ())
-    ]
-    _, alive = psutil.wait_procs(strays, timeout=10)
+    left = [p for p in psutil.process_iter() if _marked(p, mark)]
+    _, alive = psutil.wait_procs(left, timeout=10)
     assert not alive, [p.cmdline() for p in alive]
+
+
+def _marked(process: psutil.Process, mark: str) -> bool:
+    if process.pid == os.getpid():
+        return False
+    try:
+        return process.environ().get("TUNER_TEST_MARK") == mark
+    except psutil.Error:
+        return False

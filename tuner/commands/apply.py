@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tuner.commands.session import patient
+from tuner.commands.interrupts import patient
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind
 from tuner.endpoints.apply import apply_plan, plan_apply

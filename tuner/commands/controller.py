@@ -15,6 +15,7 @@ from tuner.campaign.types import (
     StageResult,
     StageSpec,
 )
+from tuner.commands.interrupts import uninterrupted
 from tuner.commands.ui import Tick, Ui
 from tuner.stats.histogram import Window
 from tuner.store.run import Run
@@ -64,7 +65,8 @@ class Controller:
                         events.append(event)
                     count = action.instance_count
                 result = self._measure(action, results, started)
-                results.append(self.run.add_stage(result))
+                with uninterrupted():
+                    results.append(self.run.add_stage(result))
                 self.ui.say(stage_line(results[-1]))
                 for reason in result.health.void_reasons:
                     self.ui.warn(f"stage {action.index} is void: {reason}")

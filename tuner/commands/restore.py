@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tuner.commands.session import patient, restore
+from tuner.commands.interrupts import patient
+from tuner.commands.session import restore
 from tuner.commands.ui import Ui
 from tuner.endpoints.records import RestoreRecord
 from tuner.endpoints.sagemaker import SageMakerEndpoint

@@ -16,13 +16,13 @@ from tuner.campaign.search import Finished
 from tuner.commands.answer import Answer, answer, deliver
 from tuner.commands.controller import Controller
 from tuner.commands.inputs import campaign_of, price_in, traffic_of, traffic_text
+from tuner.commands.interrupts import terminable
 from tuner.commands.session import (
     LiveBackend,
     Opened,
     frozen,
     open_endpoint,
     payloads_of,
-    terminable,
 )
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 
 from tuner.campaign.types import ProgressCallback, Routing, ScaleEvent, StageResult, StageSpec
 from tuner.commands.emulate import spec_from
+from tuner.commands.interrupts import patient
 from tuner.commands.ui import Tick, Ui, duration_text
 from tuner.emulator.process import EmulatorProcess
 from tuner.endpoints.http import HttpEndpoint
@@ -213,33 +212,3 @@ def restore(driver: Endpoint, run: Run, record_id: int, record: RestoreRecord, u
         ui.warn(f"after restoring: {difference}")
     if record.changed:
         ui.say("the endpoint is as it was")
-
-
-@contextmanager
-def patient(ui: Ui, what: str) -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM off while something must not be left half done."""
-
-    def hold(_signal: int, _frame: FrameType | None) -> None:
-        ui.warn(f"{what}; please wait")
-
-    previous = {s: signal.signal(s, hold) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that everything is put back."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous: Callable[[int, FrameType | None], object] | int | None
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
