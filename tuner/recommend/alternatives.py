@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.queueing.capacity import CapacityModel
-from tuner.recommend.choose import pareto
-from tuner.recommend.evaluate import Choice
+from tuner.recommend.choose import meets, pareto, plain_shares
+from tuner.recommend.evaluate import Choice, Evaluated, candidate, describe
 from tuner.recommend.search import Found, Ground
-from tuner.recommend.types import Failing
+from tuner.recommend.setup import Setup
+from tuner.recommend.types import Candidate, Failing
 from tuner.units import per_s_to_per_min
 
 IntArray = NDArray[np.int64]
@@ -146,3 +148,22 @@ _REASONS = {
 def _why(failing: tuple[Failing, ...]) -> str:
     text = " and ".join(_REASONS[f] for f in failing)
     return text[0].upper() + text[1:] + "."
+
+
+def candidates_of(
+    setup: Setup, found: Found, named: Sequence[Named], at: Evaluated
+) -> list[Candidate]:
+    """Candidates held against the budgets at the low end of the capacity, on all days."""
+    met = meets(plain_shares(at.low), setup.budgets)
+    return [
+        candidate(
+            setup.world,
+            at,
+            i,
+            found.choice.scored_on,
+            met,
+            name=n.name,
+            reason=f"{n.reason} ({describe(n.choice)})",
+        )
+        for i, n in enumerate(named)
+    ]

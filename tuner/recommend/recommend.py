@@ -10,16 +10,13 @@ import numpy as np
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.queueing.capacity import CapacityModel
 from tuner.recommend import statements
-from tuner.recommend.alternatives import Named, front, near_misses, standard
+from tuner.recommend.alternatives import Named, candidates_of, front, near_misses, standard
 from tuner.recommend.check import check_by_requests
-from tuner.recommend.choose import Scores, meets, plain_shares
-from tuner.recommend.constraints import LARGEST_FLEET, Constraints
+from tuner.recommend.choose import Scores
+from tuner.recommend.constraints import Constraints
 from tuner.recommend.evaluate import (
     Choice,
-    Evaluated,
     by_metric,
-    candidate,
-    describe,
     evaluate,
     grid_of,
     hardest_day,
@@ -27,11 +24,12 @@ from tuner.recommend.evaluate import (
 )
 from tuner.recommend.minimum import minimum_as_sum
 from tuner.recommend.prices import PRICES, PriceTable
+from tuner.recommend.refuse import impossible, unanswered
 from tuner.recommend.schedule import schedule_for
 from tuner.recommend.search import Found, Ground, ground_of, search
 from tuner.recommend.sensitivity import sensitivities
 from tuner.recommend.setup import Setup, prepare
-from tuner.recommend.types import Candidate, Failing, Recommendation, Statement
+from tuner.recommend.types import Recommendation, Statement
 from tuner.simulator.inputs import MetricCurve
 from tuner.simulator.simulate import timeline
 from tuner.simulator.timeline import Timeline
@@ -87,7 +85,7 @@ def recommend(
         When traffic, launch lag or metrics cannot be used.
     """
     if capacity.verdict is not Verdict.MET:
-        return _unanswered(capacity, traffic, slo, constraints, prices)
+        return unanswered(capacity, traffic, slo, constraints, prices)
     setup = prepare(
         capacity,
         traffic,
@@ -100,11 +98,13 @@ def recommend(
     )
     today, setup = _comparable(today, setup)
     if setup.ground.lowest_minimum > setup.ground.ceiling:
-        return _impossible(capacity, setup, slo, constraints, None, today)
+        beyond = _beyond(setup, constraints)
+        return impossible(capacity, setup, slo, constraints, None, beyond, today)
     others = standard(capacity, setup.ground, today)
     found = _best_metric(setup, setup.ground, constraints, others)
     if found.choice.index is None:
-        return _impossible(capacity, setup, slo, constraints, found, today)
+        beyond = _beyond(setup, constraints)
+        return impossible(capacity, setup, slo, constraints, found, beyond, today)
     return _answer(capacity, setup, slo, constraints, found, others, check_requests)
 
 
@@ -138,6 +138,13 @@ def _best_metric(
     return min(results, key=lambda found: found.cost)
 
 
+def _beyond(setup: Setup, constraints: Constraints) -> Found:
+    """The search with the user's bounds and the quota lifted."""
+    free = replace(constraints, max_capacity=None, quota=None)
+    wide = ground_of(setup.world.days, setup.ground.rates_low, free)
+    return _best_metric(setup, wide, free, ())
+
+
 def _answer(
     capacity: CapacityModel,
     setup: Setup,
@@ -161,7 +168,7 @@ def _answer(
     at = evaluate(
         setup.world, [n.choice for n in named], both_ends=1, low=_low_end(setup, found, named)
     )
-    candidates = _candidates(setup, found, named, at)
+    candidates = candidates_of(setup, found, named, at)
     n_other, n_rejected = len(others), len(rejected)
     beside = candidates[1 : 1 + n_other]
     refused = [
@@ -253,25 +260,6 @@ def _reason(setup: Setup) -> str:
     )
 
 
-def _candidates(
-    setup: Setup, found: Found, named: Sequence[Named], at: Evaluated
-) -> list[Candidate]:
-    """Candidates held against the budgets at the low end of the capacity, on all days."""
-    met = meets(plain_shares(at.low), setup.budgets)
-    return [
-        candidate(
-            setup.world,
-            at,
-            i,
-            found.choice.scored_on,
-            met,
-            name=n.name,
-            reason=f"{n.reason} ({describe(n.choice)})",
-        )
-        for i, n in enumerate(named)
-    ]
-
-
 def _statements(setup: Setup, found: Found, chosen: Choice) -> list[Statement]:
     world, ground, budgets = setup.world, setup.ground, setup.budgets
     maximum = Statement(
@@ -317,119 +305,3 @@ def _bound_warnings(ground: Ground, chosen: Choice, constraints: Constraints) ->
             f"may order up to {bounds.max_capacity}."
         )
     return said
-
-
-def _impossible(
-    capacity: CapacityModel,
-    setup: Setup,
-    slo: Slo,
-    constraints: Constraints,
-    found: Found | None,
-    today: Choice | None,
-) -> Recommendation:
-    """VIOLATED: what came nearest, and a policy outside the bounds that would do."""
-    free = replace(constraints, max_capacity=None, quota=None)
-    wide = replace(ground_of(setup.world.days, setup.ground.rates_low, free), ceiling=LARGEST_FLEET)
-    beyond = _best_metric(setup, wide, free, ())
-    named = standard(capacity, setup.ground, today)
-    near = near_misses(found) if found is not None else []
-    named += [n for n, _ in near]
-    if beyond.choice.index is not None:
-        choice = beyond.grid.policy(beyond.choice.index)
-        named.append(Named("proposal", choice, "The cheapest policy that would do."))
-    basis_found = found or beyond
-    at = evaluate(setup.world, [n.choice for n in named], both_ends=len(named))
-    candidates = _candidates(setup, basis_found, named, at)
-    by_name = {c.name: c for c in candidates}
-    proposal = by_name.get("proposal")
-    if proposal is not None:
-        proposal = replace(proposal, failing=(Failing.BOUND,), meets=False)
-    return Recommendation(
-        verdict=Verdict.VIOLATED,
-        slo=slo,
-        capacity=capacity,
-        chosen=None,
-        alternatives=tuple(
-            c for c in candidates if c.name in ("aws_half_of_maximum", "70_percent_of_maximum")
-        ),
-        rejected=tuple(c for c in candidates if c.name.startswith("rejected_")),
-        front=(),
-        statements=tuple(_refusal(setup, constraints, proposal)),
-        sensitivities=(),
-        hardest_day=None,
-        traffic_name=setup.traffic.name,
-        peak_per_min=setup.ground.peak_per_min,
-        warnings=setup.warnings,
-        instance_type=constraints.instance_type,
-        price_per_hour_usd=setup.world.price.usd_per_hour if setup.world.price else None,
-        price=setup.world.price,
-        basis=setup.basis(basis_found.choice.chosen_on.tolist(), (), len(basis_found.grid)),
-        today=by_name.get("today"),
-        proposal=proposal,
-    )
-
-
-def _refusal(setup: Setup, constraints: Constraints, proposal: Candidate | None) -> list[Statement]:
-    ground = setup.ground
-    bounds = f"{ground.lowest_minimum} to {ground.ceiling} instances"
-    out = [
-        Statement(
-            "refused:no_policy",
-            f"No policy with {bounds} holds the SLO on this traffic, whose largest minute has "
-            f"{ground.peak_per_min:.0f} requests.",
-        )
-    ]
-    if proposal is None:
-        out.append(
-            Statement(
-                "proposal", "No policy without these bounds was found either: loosen the SLO."
-            )
-        )
-        return out
-    cost = proposal.expected.cost_per_month_usd
-    price = "" if cost is None else f", about {cost.mid:.0f} USD a month"
-    what = describe((proposal.policy, proposal.bounds))
-    out.append(
-        Statement(
-            "proposal",
-            f"With the bounds lifted this would do: {what}{price}. If surges come at known "
-            "times, raise the minimum by schedule before them.",
-            None if cost is None else cost.mid,
-            "USD per month",
-        )
-    )
-    return out
-
-
-def _unanswered(
-    capacity: CapacityModel,
-    traffic: TrafficProfile,
-    slo: Slo,
-    constraints: Constraints,
-    prices: PriceTable,
-) -> Recommendation:
-    """The capacity model's own verdict, passed on with its gates and no policy."""
-    price = prices.lookup(constraints.instance_type)
-    sentence = (
-        "The SLO is missed even by a single unloaded instance: no scaling policy can help."
-        if capacity.verdict is Verdict.VIOLATED
-        else "The measurements do not support an answer; the gates say what to measure."
-    )
-    return Recommendation(
-        verdict=capacity.verdict,
-        slo=slo,
-        capacity=capacity,
-        chosen=None,
-        alternatives=(),
-        rejected=(),
-        front=(),
-        statements=(Statement("refused:capacity", sentence),),
-        sensitivities=(),
-        hardest_day=None,
-        traffic_name=traffic.name,
-        peak_per_min=traffic.peak_per_min,
-        warnings=capacity.warnings,
-        instance_type=constraints.instance_type,
-        price_per_hour_usd=price.usd_per_hour if price else None,
-        price=price,
-    )
