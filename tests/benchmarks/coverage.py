@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TextIO
 
 import numpy as np
 
@@ -39,6 +40,7 @@ from tuner.slo import LatencyObjective, Slo, Verdict
 from tuner.stats.proportions import clopper_pearson
 
 LN = ServiceTime.lognormal(0.05, 1.0)
+DETAILS: TextIO | None = None
 LEAST = Routing.LEAST_OUTSTANDING_REQUESTS
 
 
@@ -116,6 +118,7 @@ class Outcome:
     minutes: float
     method: str
     refused_model: bool
+    failed: tuple[str, ...] = ()
 
 
 def tuner_campaign(scenario: Scenario, seed: int) -> Outcome:
@@ -131,11 +134,12 @@ def tuner_campaign(scenario: Scenario, seed: int) -> Outcome:
     model = judge(config, campaign)
     minutes = campaign.load_s / 60.0
     refused = model.method != "work_recovery"
+    failed = tuple(g.name for g in model.gates if not g.passed)
     found = model.at(scenario.count)
     if model.verdict is not Verdict.MET or found is None:
-        return Outcome(math.nan, math.nan, math.nan, minutes, model.verdict.value, refused)
+        return Outcome(math.nan, math.nan, math.nan, minutes, model.verdict.value, refused, failed)
     rate = found.rate_per_s
-    return Outcome(rate.low, rate.mid, rate.high, minutes, model.method, refused)
+    return Outcome(rate.low, rate.mid, rate.high, minutes, model.method, refused, failed)
 
 
 @dataclass
@@ -259,7 +263,23 @@ def share(flags: list[bool]) -> float:
 
 def run(name: str, method: str, campaigns: int, seed: int) -> Row:
     scenario = SCENARIOS[name]
-    outcomes = [METHODS[method](scenario, seed + k) for k in range(campaigns)]
+    outcomes = []
+    for k in range(campaigns):
+        outcomes.append(METHODS[method](scenario, seed + k))
+        if DETAILS is not None:
+            o = outcomes[-1]
+            print(
+                name,
+                method,
+                seed + k,
+                f"{o.low:.2f} {o.mid:.2f} {o.high:.2f}",
+                f"{o.minutes:.1f}",
+                o.method,
+                *o.failed,
+                sep="\t",
+                file=DETAILS,
+                flush=True,
+            )
     return Row.of(name, method, scenario.truth_per_s, outcomes)
 
 
@@ -351,7 +371,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(SCENARIOS))
     parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--truth", action="store_true", help="find the crossings again")
+    parser.add_argument("--details", help="write every campaign to this file")
     args = parser.parse_args()
+    global DETAILS
+    DETAILS = open(args.details, "a") if args.details else None  # noqa: SIM115, PTH123
     names = args.only or (["M/M/4", "batching"] if args.quick else list(SCENARIOS))
     if args.truth:
         for name in names:

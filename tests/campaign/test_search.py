@@ -142,7 +142,7 @@ def test_the_demo_takes_about_ninety_seconds_and_finds_the_limit_within_ten_perc
     """Exact by simulation of 1.5 M requests: 169.7/s at p99 <= 120 ms with 1 + exp(1) ms."""
     fleet = FleetSpec(InstanceSpec(ServiceTime.lognormal(0.02, 0.6), 4))
     slo = Slo((LatencyObjective(0.99, 0.12),))
-    for seed in range(4):
+    for seed in range(2):
         quick = demo_config(slo, seed=seed)
         backend = VirtualBackend(fleet, seed=seed, network=Network(0.001, 0.001))
         done = run_campaign(quick, backend)
@@ -154,7 +154,7 @@ def test_a_rehearsal_says_what_to_expect() -> None:
     fleet = FleetSpec(InstanceSpec(ServiceTime.lognormal(0.02, 0.6), 4))
     quick = demo_config(Slo((LatencyObjective(0.99, 0.12),)))
     limits = replace(quick.limits, price_per_instance_hour_usd=0.23)
-    expected = rehearse(replace(quick, limits=limits), fleet, n_campaigns=3, seed=5)
+    expected = rehearse(replace(quick, limits=limits), fleet, n_campaigns=2, seed=5)
     assert expected.answered == 1.0
     assert 1.2 < expected.minutes <= expected.minutes_p90 < 1.8
     assert expected.cost_usd is not None

@@ -19,6 +19,7 @@ from tuner.slo import Slo
 
 QUICK = Effort(coarse=20_000, fine=100_000, routed=60_000)
 _T = 2.06
+_STRUCTURE = ("batching", "state", "order")
 _FINAL_NOISE = 0.006
 _FAILING = 5.0
 """A ramp step is beyond doubt when five times the allowance is late."""
@@ -41,6 +42,12 @@ class Assessment:
     def known(self) -> bool:
         """Whether the recovered server may be used."""
         return bool(self.estimates) and not self.unreachable
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the ramp alone shows a server that work cannot be recovered from."""
+        fit = self.fit
+        return fit is not None and any(not g.passed and g.name in _STRUCTURE for g in fit.gates)
 
     @property
     def half_width(self) -> float:

@@ -37,7 +37,7 @@ def hold_around(
         offset = _CYCLE[window % len(_CYCLE)]
         kind = StageKind.ANCHOR if offset == 0.0 else StageKind.MEASURE
         text = f"hold {offset:+.0%} around the limit on {count}"
-        result = yield Ask(kind, count, math.exp(theta + offset), length, text)
+        result = yield Ask(kind, count, math.exp(theta + offset), length, text, brief_settle=True)
         results.append(result)
         fit = _fit(config, results, count, theta)
         if fit is None:

@@ -221,6 +221,8 @@ def _by_model(
     pace, base = config.pace, config.instance_counts[0]
     for share in sorted(pace.safe_shares):
         now = assess(config, results)
+        if now.hopeless:
+            return None
         limit = now.rate(base) if now.known else bracketed
         text = f"recover the server at {share:.0%} of the limit"
         rate = share * min(limit, 2.0 * bracketed)

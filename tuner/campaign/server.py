@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,11 @@ class ServerFit:
         return ServerModel(
             self.model.workers, floor, _weighted(demand, weight), self.model.failure_share
         )
+
+    def reweighted(self, class_weight: FloatArray) -> ServerModel:
+        """The same server under another mix of payload classes."""
+        weight = _class_weights(self.work.payload_class, class_weight)
+        return replace(self.model, demand_s=_weighted(self.work.demand_s, weight))
 
 
 def fit_server(
@@ -163,6 +168,7 @@ def _no_workers() -> Gate:
 def _gates(work: RecoveredWork) -> tuple[Gate, ...]:
     tail = tail_check(work.demand_s)
     batching = work.clumped_share > CLUMPED_LIMIT
+    structure = (_state_gate(work), _future_gate(work))
     return (
         Gate(
             "batching",
@@ -175,9 +181,9 @@ def _gates(work: RecoveredWork) -> tuple[Gate, ...]:
             if batching
             else None,
         ),
-        _state_gate(work),
-        _future_gate(work),
-        _time_gate(work),
+        *structure,
+        # Loads differ between stages: with demand that depends on load, time says nothing.
+        *((_time_gate(work),) if all(g.passed for g in structure) else ()),
         Gate(
             "waiting",
             work.waited_share >= LEAST_WAITED,
@@ -215,7 +221,9 @@ def _limit(name: str) -> str:
 
 
 def _state_gate(work: RecoveredWork) -> Gate:
-    failed = _fails(work.state)
+    # A slow spell also fills the queue: what is left inside blocks of time is structure.
+    in_time = _fails(work.time) and not _fails(work.state_within)
+    failed = _fails(work.state) and not in_time
     return Gate(
         "state",
         not failed,

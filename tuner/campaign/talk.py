@@ -28,13 +28,17 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A stage somebody wants: load per instance, and why."""
+    """A stage somebody wants: load per instance, and why.
+
+    ``brief_settle`` when the load hardly differs from the stage before.
+    """
 
     kind: StageKind
     instance_count: int
     rate_per_instance_per_s: float
     duration_s: float
     purpose: str
+    brief_settle: bool = False
 
 
 Talk = Generator[Ask, StageResult, Finished]
@@ -82,7 +86,7 @@ class Conversation:
     def _settle(self, ask: Ask) -> float:
         if ask.kind in (StageKind.WARM_UP, StageKind.FLOOR):
             return 0.0
-        if ask.kind is StageKind.RAMP:
+        if ask.kind is StageKind.RAMP or ask.brief_settle:
             return self._config.pace.ramp_settle_s + self._drain_s
         return self._config.settle_s + self._drain_s
 

@@ -93,6 +93,8 @@ class RecoveredWork:
         Requests answered together with another: far more than chance where a server batches.
     state, future, time
         Demand against requests found on arrival, requests arriving afterwards, and time.
+    state_within
+        As ``state`` with the mean of each block taken out: what time does not explain.
     trend
         Change of ln demand from the first to the last measured request, with its t value.
     stay_s, spare_s, bins
@@ -109,6 +111,7 @@ class RecoveredWork:
     waited_share: float
     clumped_share: float
     state: GroupTest
+    state_within: GroupTest
     future: GroupTest
     time: GroupTest
     trend: tuple[float, float]
@@ -335,6 +338,7 @@ class _Pool:
             waited_share=float(np.mean(waits)),
             clumped_share=_clumped(self.done_s, self.block),
             state=group_test(log, self.bins),
+            state_within=group_test(_centred(log, self.block), self.bins),
             future=self._future(log, waits),
             time=self._time(log),
             trend=_trend(log, self.block),
@@ -361,6 +365,12 @@ def _clumped(done_s: FloatArray, block: IntArray) -> float:
     gap, same = np.diff(done_s[order]), np.diff(block[order]) == 0
     gap = gap[same]
     return float(np.mean(gap < _TOGETHER * gap.mean())) if len(gap) else 0.0
+
+
+def _centred(log: FloatArray, block: IntArray) -> FloatArray:
+    """ln demand less the mean of its block."""
+    count = np.maximum(np.bincount(block), 1)
+    return np.asarray(log - (np.bincount(block, weights=log) / count)[block])
 
 
 def _trend(log: FloatArray, block: IntArray) -> tuple[float, float]:
