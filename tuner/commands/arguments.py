@@ -237,7 +237,7 @@ def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--format",
         choices=("csv", "parquet", "hdr"),
         default="csv",
-        help="hdr: an HdrHistogram log of each stage",
+        help="hdr: an HdrHistogram log, windows tagged by stage",
     )
     parser.add_argument("--out", metavar="DIR", help="default: RUN/export")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tuner.campaign.types import StageResult
 from tuner.commands.ui import Ui
 from tuner.errors import InputError
+from tuner.load.hdr import hdr_log
 from tuner.stats.requests import Outcome
 from tuner.store.files import write_whole
 from tuner.store.parquet import parquet_bytes
@@ -56,7 +57,8 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         written.append(out / "requests.parquet")
         write_whole(written[-1], parquet_bytes(raw))
     else:
-        written.extend(_hdr_logs(stages, out))
+        written.append(out / "latency.hlog")
+        write_whole(written[-1], hdr_log(stages))
     if len(raw) < len(stages) and args.format != "hdr":
         ui.warn(f"{len(stages) - len(raw)} stages were kept as histograms only: use --format hdr")
     for file in written:
@@ -96,14 +98,3 @@ def _requests_csv(stages: list[StageResult]) -> str:
             times = ",".join("" if t != t else f"{t:.9f}" for t in (sched, sent, first, done))
             text.write(f"{s.spec.index},{times},{names[outcome]},{payload_class},{worker}\n")
     return text.getvalue()
-
-
-def _hdr_logs(stages: tuple[StageResult, ...], out: Path) -> list[Path]:
-    from tuner.load.hdrlog import hdr_log_text
-
-    written = []
-    for s in stages:
-        file = out / f"stage-{s.spec.index:04d}.hlog"
-        write_whole(file, hdr_log_text(s.windows, s.started_at_unix_s))
-        written.append(file)
-    return written
