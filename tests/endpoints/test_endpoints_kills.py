@@ -18,6 +18,7 @@ import pytest
 from fake_aws import NAME, FakeAws, Fault, serve
 
 from tuner.emulator.process import EmulatorProcess
+from tuner.endpoints.protocol import CampaignEstimate
 from tuner.endpoints.records import RestoreRecord
 from tuner.endpoints.sagemaker import SageMakerEndpoint
 
@@ -185,6 +186,14 @@ def test_freeze_set_restore_on_the_emulator(emulator: EmulatorProcess) -> None:
         assert endpoint.describe().settled
     assert endpoint.restore(records[-1]).complete
     assert emulated_snapshot(emulator.url, emulator.endpoint_name) == before
+
+
+def test_the_emulator_passes_the_preflight(emulator: EmulatorProcess) -> None:
+    endpoint = SageMakerEndpoint(emulator.endpoint_name, endpoint_url=emulator.url)
+    findings = {f.code: f for f in endpoint.preflight(CampaignEstimate(max_instance_count=4))}
+    assert {f.level for f in findings.values()} == {"ok"}
+    assert "within 3 to 6" in findings["scaling"].sentence
+    assert "4 of 1000" in findings["quota"].sentence
 
 
 def test_killed_at_random_moments_on_the_emulator(

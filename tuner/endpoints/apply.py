@@ -217,26 +217,28 @@ def decide(
         changes.append(
             Change("update" if before else "create", f"policy {name}", text, sentence(policy))
         )
-    deletes, warnings = [], []
-    for other in scaling.policies:
-        if other.name == name:
-            continue
+    others = [d for d in scaling.policies if d.name != name]
+    delete = tuple(d.name for d in others if replace_others and d.kind == TARGET_TRACKING)
+    for other in others:
+        action = "delete" if other.name in delete else "keep"
         text = sentence(read[other.name]) or other.kind
-        if replace_others and other.kind == TARGET_TRACKING:
-            deletes.append(other.name)
-            changes.append(Change("delete", f"policy {other.name}", text, None))
-        else:
-            changes.append(Change("keep", f"policy {other.name}", text, None))
-            warnings.append(
-                f"the policy {other.name} stays: with several policies the largest capacity wins, "
-                "and scaling in needs all of them"
-            )
+        changes.append(Change(action, f"policy {other.name}", text, None))
+    kept = tuple(d.name for d in others if d.name not in delete)
+    return ApplyPlan(tuple(changes), _warnings(scaling, kept), bounds, register, put, delete)
+
+
+def _warnings(scaling: ScalingState, kept: tuple[str, ...]) -> tuple[str, ...]:
+    warnings = [
+        f"the policy {name} stays: with several policies the largest capacity wins, "
+        "and scaling in needs all of them"
+        for name in kept
+    ]
     if scaling.suspended.any_suspended:
-        warnings.append(f"scaling is suspended ({scaling.suspended}); the policy will not act")
+        warnings.append(f"{scaling.suspended}: the policy will not act so")
     if scaling.scheduled_actions:
         names = ", ".join(a.name for a in scaling.scheduled_actions)
         warnings.append(f"scheduled actions will move the bounds again: {names}")
-    return ApplyPlan(tuple(changes), tuple(warnings), bounds, register, put, tuple(deletes))
+    return tuple(warnings)
 
 
 def _follows(policy: TargetTrackingPolicy | None, metric: ScalingMetric) -> bool:

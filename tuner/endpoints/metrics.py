@@ -81,17 +81,24 @@ QUERIES: tuple[tuple[str, str, str, str, str], ...] = (
 
 
 def read_utilization(
-    aws: Aws, endpoint: str, variant: str, start_unix_s: float, end_unix_s: float
+    aws: Aws,
+    endpoint: str,
+    variant: str,
+    start_unix_s: float,
+    end_unix_s: float,
+    period_s: int = PERIOD_S,
 ) -> Utilization:
     """The whole minutes between two times; a part of a minute would mix in other load.
+
+    ``period_s`` is shorter only for an emulator on a faster clock.
 
     Raises
     ------
     EndpointError
         If there is no whole minute between them, or AWS refuses.
     """
-    start = math.ceil(start_unix_s / PERIOD_S) * PERIOD_S
-    end = math.floor(end_unix_s / PERIOD_S) * PERIOD_S
+    start = math.ceil(start_unix_s / period_s) * period_s
+    end = math.floor(end_unix_s / period_s) * period_s
     if end <= start:
         raise EndpointError(
             "there is no whole minute to read CloudWatch for",
@@ -100,19 +107,24 @@ def read_utilization(
             hint="use stages of 120 s or longer",
         )
     queries = {
-        key: metric_query(namespace, metric, statistic, endpoint, variant)
+        key: metric_query(namespace, metric, statistic, endpoint, variant, period_s)
         for key, namespace, metric, statistic, _ in QUERIES
     }
     data = metric_data(aws, queries, float(start), float(end))
     series = {
-        key: MetricSeries(metric, statistic, unit, PERIOD_S, *data[key])
+        key: MetricSeries(metric, statistic, unit, period_s, *data[key])
         for key, _, metric, statistic, unit in QUERIES
     }
     return Utilization(float(start), float(end), **series)
 
 
 def metric_query(
-    namespace: str, metric: str, statistic: str, endpoint: str, variant: str
+    namespace: str,
+    metric: str,
+    statistic: str,
+    endpoint: str,
+    variant: str,
+    period_s: int = PERIOD_S,
 ) -> dict[str, Any]:
     """A ``MetricStat``; both dimensions, since one alone matches nothing."""
     return {
@@ -124,7 +136,7 @@ def metric_query(
                 {"Name": "VariantName", "Value": variant},
             ],
         },
-        "Period": PERIOD_S,
+        "Period": period_s,
         "Stat": statistic,
     }
 

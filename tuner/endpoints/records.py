@@ -37,6 +37,15 @@ class SuspendedState:
         """At least one kind of scaling is off."""
         return self.dynamic_scaling_in or self.dynamic_scaling_out or self.scheduled_scaling
 
+    def __str__(self) -> str:
+        words = {
+            "scaling in": self.dynamic_scaling_in,
+            "scaling out": self.dynamic_scaling_out,
+            "scheduled scaling": self.scheduled_scaling,
+        }
+        off = [word for word, suspended in words.items() if suspended]
+        return f"{', '.join(off)} suspended" if off else "nothing suspended"
+
 
 ALL_SUSPENDED = SuspendedState(True, True, True)
 

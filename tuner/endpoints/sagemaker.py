@@ -9,7 +9,7 @@ from dataclasses import replace
 from tuner.campaign.types import ScaleEvent
 from tuner.endpoints.aws import ATTEMPTS, Aws
 from tuner.endpoints.describe import VariantReader, refuse_undrivable
-from tuner.endpoints.metrics import Utilization, read_utilization
+from tuner.endpoints.metrics import PERIOD_S, Utilization, read_utilization
 from tuner.endpoints.preflight import look
 from tuner.endpoints.protocol import (
     CampaignEstimate,
@@ -115,9 +115,13 @@ class SageMakerEndpoint:
         """The newest scaling activities, those that did not scale included."""
         return self.variant_scaling.activities(limit)
 
-    def utilization(self, start_unix_s: float, end_unix_s: float) -> Utilization:
+    def utilization(
+        self, start_unix_s: float, end_unix_s: float, period_s: int = PERIOD_S
+    ) -> Utilization:
         """CloudWatch's view of the whole minutes between two times."""
-        return read_utilization(self.aws, self.name, self.variant, start_unix_s, end_unix_s)
+        return read_utilization(
+            self.aws, self.name, self.variant, start_unix_s, end_unix_s, period_s
+        )
 
     def preflight(
         self, estimate: CampaignEstimate, *, production_agreed: bool = False
