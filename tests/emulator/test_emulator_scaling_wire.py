@@ -74,10 +74,10 @@ class Load:
 
 
 def test_target_tracking_scales_out_and_in(start: Start) -> None:
-    emulator = start(FAST)
+    emulator = start(FAST.replace("0.5", "0.25"))
     scaling = emulator.client("application-autoscaling")
     scaling.register_scalable_target(**resource(emulator), MinCapacity=1, MaxCapacity=4)
-    # 60 requests a second are 30 in a control minute of half a second: 3 instances at 10 each.
+    # 120 requests a second are 30 in a control minute of 0.25 s: 3 instances at 10 each.
     put = scaling.put_scaling_policy(
         **resource(emulator),
         PolicyName="keep",
@@ -87,7 +87,7 @@ def test_target_tracking_scales_out_and_in(start: Start) -> None:
         ),
     )
     assert len(put["Alarms"]) == 2
-    with Load(emulator, 60.0):
+    with Load(emulator, 120.0):
         status, count, desired = wait_for(
             lambda: (seen := current(emulator))[2] > 1 and seen, timeout_s=8
         )
@@ -112,6 +112,29 @@ def test_target_tracking_scales_out_and_in(start: Start) -> None:
     assert age_s < 60
     # Without traffic the variant publishes zeros, and 15 quiet minutes scale it in.
     wait_for(lambda: current(emulator) == ("InService", 1, 1), timeout_s=25)
+
+
+def test_concurrency_policy_scales_out_on_ten_second_datapoints(start: Start) -> None:
+    emulator = start(FAST.replace("mean_ms = 0.0", "mean_ms = 200.0").replace("0.5", "4.0"))
+    scaling = emulator.client("application-autoscaling")
+    scaling.register_scalable_target(**resource(emulator), MinCapacity=1, MaxCapacity=6)
+    scaling.put_scaling_policy(
+        **resource(emulator),
+        PolicyName="busy",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingScalingPolicyConfiguration={
+            "TargetValue": 1.0,
+            "PredefinedMetricSpecification": {
+                "PredefinedMetricType": "SageMakerVariantConcurrentRequestsPerModelHighResolution"
+            },
+        },
+    )
+    began = time.monotonic()
+    with Load(emulator, 1000.0), Load(emulator, 1000.0), Load(emulator, 1000.0):
+        wait_for(lambda: current(emulator)[2] == 3)
+    # Three or four datapoints of ten control seconds are 2.0 to 2.7 s here; the 60 s metrics
+    # would need 12 s.
+    assert 1.5 < time.monotonic() - began < 6.0
 
 
 def test_suspended_target_does_not_move(start: Start) -> None:

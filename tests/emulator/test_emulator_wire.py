@@ -14,6 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 from emulator_harness import Start, ThreadedEmulator, wait_for
 
+from tuner.emulator.spec import Fault, FaultKind
+
 SMALL = """
 minute_seconds = 1.0
 [endpoint]
@@ -206,6 +208,46 @@ def test_life_of_an_endpoint(start: Start) -> None:
     assert error(caught)[0] == "ValidationException"
 
 
+def test_a_failed_update_rolls_back(start: Start) -> None:
+    emulator = start(SMALL)
+    client = emulator.client("sagemaker")
+    make(client, "next", count=2)
+    emulator.emulator.faults.add(Fault(FaultKind.NO_CAPACITY))
+    client.update_endpoint(EndpointName="small", EndpointConfigName="next-config")
+
+    def seen() -> dict:
+        return client.describe_endpoint(EndpointName="small")
+
+    assert seen()["EndpointStatus"] == "Updating"
+    wait_for(lambda: seen()["EndpointStatus"] == "InService", timeout_s=3)
+    after = seen()
+    assert after["EndpointConfigName"] == "small-config"
+    assert "PendingDeploymentSummary" not in after
+    assert "InsufficientInstanceCapacity" in after["FailureReason"]
+    assert after["ProductionVariants"][0]["CurrentInstanceCount"] == 1
+    client.create_endpoint(EndpointName="never", EndpointConfigName="next-config")
+    wait_for(
+        lambda: client.describe_endpoint(EndpointName="never")["EndpointStatus"] == "Failed",
+        timeout_s=3,
+    )
+
+
+def test_instance_type_of_a_scalable_target_cannot_change(start: Start) -> None:
+    emulator = start(SMALL)
+    client = emulator.client("sagemaker")
+    make(client, "big", kind="ml.c5.4xlarge")
+    emulator.client("application-autoscaling").register_scalable_target(
+        ServiceNamespace="sagemaker",
+        ResourceId="endpoint/small/variant/AllTraffic",
+        ScalableDimension="sagemaker:variant:DesiredInstanceCount",
+        MinCapacity=1,
+        MaxCapacity=2,
+    )
+    with pytest.raises(ClientError) as caught:
+        client.update_endpoint(EndpointName="small", EndpointConfigName="big-config")
+    assert "scalable target" in error(caught)[2]
+
+
 def test_lists_are_paged(start: Start) -> None:
     client = start(SMALL).client("sagemaker")
     for number in range(13):
@@ -317,8 +359,6 @@ def test_aws_cli_through_the_environment(null_emulator: ThreadedEmulator, tmp_pa
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["InvokedProductionVariant"] == "AllTraffic"
     assert json.loads(out.read_text()) == {"predictions": [0.5]}
-    done = aws(null_emulator, tmp_path, "sagemaker", "describe-endpoint", "--endpoint-name", name)
-    assert json.loads(done.stdout)["EndpointStatus"] == "InService"
     done = aws(null_emulator, tmp_path, "sagemaker", "describe-endpoint", "--endpoint-name", "no")
     assert done.returncode != 0
     assert "(ValidationException)" in done.stderr

@@ -233,21 +233,43 @@ class Account:
             endpoint.variants[name].desired = count
         endpoint.status = "Updating"
         endpoint.modified_unix_s = now
-        fault = self.launch_faults & {FaultKind.NO_CAPACITY, FaultKind.ROLLBACK}
-        if fault and grows:
-            lag = next(iter(endpoint.variants.values())).spec.fleet.launch_lag.mean_s
-            reason = (
-                "Unable to provision requested ML compute capacity due to "
-                "InsufficientInstanceCapacity error. Please retry using a different ML instance "
-                "type or after some time."
-                if FaultKind.NO_CAPACITY in fault
-                else "The variant update did not pass the ping health check and was rolled back."
-            )
-            wait_s = self.clock.wall_duration_s(lag)
-            endpoint.rollback = Rollback(now + wait_s, before, reason)
+        if grows and self._will_fail(endpoint, before):
             return
         for name, count in counts.items():
             endpoint.variants[name].backend.set_instance_count(count)
+
+    def begin_update(
+        self, endpoint: Endpoint, config_name: str, pending: dict[str, Variant],
+        counts: dict[str, int],
+    ) -> None:  # fmt: skip
+        """Blue/green: launch a second fleet, which takes over when it is complete."""
+        endpoint.pending = pending
+        endpoint.pending_config = config_name
+        endpoint.status = "Updating"
+        endpoint.failure_reason = None
+        endpoint.modified_unix_s = self.clock.now_unix_s()
+        fails = self._will_fail(endpoint, {n: v.desired for n, v in endpoint.variants.items()})
+        for name, count in counts.items():
+            pending[name].desired = count
+            if not fails:
+                pending[name].backend.set_instance_count(count)
+
+    def _will_fail(self, endpoint: Endpoint, before: dict[str, int]) -> bool:
+        """Whether launches fail now; then the endpoint rolls back to ``before`` after a lag."""
+        fault = self.launch_faults & {FaultKind.NO_CAPACITY, FaultKind.ROLLBACK}
+        if not fault:
+            return False
+        lag = next(iter(endpoint.variants.values())).spec.fleet.launch_lag.mean_s
+        reason = (
+            "Unable to provision requested ML compute capacity due to "
+            "InsufficientInstanceCapacity error. Please retry using a different ML instance "
+            "type or after some time."
+            if FaultKind.NO_CAPACITY in fault
+            else "The variant update did not pass the ping health check and was rolled back."
+        )
+        wait_s = self.clock.wall_duration_s(lag)
+        endpoint.rollback = Rollback(self.clock.now_unix_s() + wait_s, before, reason)
+        return True
 
     def refresh(self) -> None:
         """Let statuses follow what has happened since."""
@@ -257,20 +279,25 @@ class Account:
                 self._remove(endpoint)
             elif endpoint.rollback is not None and now >= endpoint.rollback.at_unix_s:
                 self._roll_back(endpoint, now)
-            elif endpoint.pending is not None:
-                if all(v.settled for v in endpoint.pending.values()):
-                    self._switch(endpoint, now)
             elif endpoint.arriving:
                 self._arrive(endpoint, now)
 
     def _arrive(self, endpoint: Endpoint, now: float) -> None:
         """InService when every instance is there; back when one could not be launched."""
-        failures = [v.backend.take_failure() for v in endpoint.variants.values()]
+        coming = endpoint.variants if endpoint.pending is None else endpoint.pending
+        failures = [v.backend.take_failure() for v in coming.values()]
         failure = next((f for f in failures if f is not None), None)
-        if failure is not None:
+        if failure is not None and endpoint.pending is not None:
+            before = {name: v.desired for name, v in endpoint.variants.items()}
+            endpoint.rollback = Rollback(now, before, failure)
+        elif failure is not None:
             counts = {n: max(v.backend.in_service, 1) for n, v in endpoint.variants.items()}
             endpoint.rollback = Rollback(now, counts, failure)
-        elif all(v.settled for v in endpoint.variants.values()):
+        elif not all(v.settled for v in coming.values()):
+            return
+        elif endpoint.pending is not None:
+            self._switch(endpoint, now)
+        else:
             endpoint.status = "InService"
             endpoint.modified_unix_s = now
 
@@ -283,6 +310,9 @@ class Account:
         if endpoint.status == "Creating":
             endpoint.status = "Failed"
             return
+        for variant in (endpoint.pending or {}).values():
+            self.retire(variant)
+        endpoint.pending = endpoint.pending_config = None
         for name, count in rollback.counts.items():
             endpoint.variants[name].desired = count
             endpoint.variants[name].backend.set_instance_count(count)
@@ -325,8 +355,9 @@ class Account:
 
     async def close(self) -> None:
         """Let every backend go."""
-        for task in list(self._closing):
+        for task in self._closing:
             task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
         for endpoint in self.endpoints.values():
             for variant in (*endpoint.variants.values(), *(endpoint.pending or {}).values()):
                 await variant.backend.close()

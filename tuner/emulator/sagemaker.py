@@ -256,14 +256,7 @@ class SageMaker:
                     counts[name] = old.desired
                 if "DesiredWeight" not in excluded:
                     variant.weight = old.weight
-        endpoint.pending = pending
-        endpoint.pending_config = config["EndpointConfigName"]
-        endpoint.status = "Updating"
-        endpoint.failure_reason = None
-        endpoint.modified_unix_s = account.clock.now_unix_s()
-        for name, count in counts.items():
-            pending[name].desired = count
-            pending[name].backend.set_instance_count(count)
+        account.begin_update(endpoint, config["EndpointConfigName"], pending, counts)
         return {"EndpointArn": endpoint.arn}
 
     def _update_weights_and_capacities(self, params: Params) -> Json:

@@ -326,7 +326,7 @@ def parse_spec(text: str, source: str) -> EmulatorSpec:
         region=top.text("region", "us-east-1"),
         account_id=top.text("account_id", "123456789012"),
         seed=top.integer("seed", 1, high=2**31),
-        minute_seconds=top.number("minute_seconds", 60.0, low=0.5, high=600.0),
+        minute_seconds=top.number("minute_seconds", 60.0, low=0.2, high=600.0),
         publish_delay_s=top.number("publish_delay_s", 60.0, high=600.0),
         instance_quota=top.integer("instance_quota", 1000),
         max_payload_bytes=top.integer("max_payload_bytes", 25 * 1024**2, high=2**30),
