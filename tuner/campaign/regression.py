@@ -99,8 +99,12 @@ def fit_local(
         keep = label != g
         left_out.append(_solve(x[keep], late[keep], n[keep], allowance, theta)[0])
     parts = np.array(left_out)
-    error = math.sqrt((groups - 1) / groups * float(np.sum((parts - parts.mean()) ** 2)))
+    jackknife = (groups - 1) / groups * float(np.sum((parts - parts.mean()) ** 2))
     inflation = np.array([s.share.inflation for s in usable])
+    expected = _model_variance(x, n, weight, inflation, theta, slope, allowance)
+    # A search that stops at the first small jackknife stops at the luckiest one: half of
+    # what the dependence inside the windows says is held against it.
+    error = math.sqrt(max(jackknife, 0.5 * (jackknife + expected)))
     return LocalFit(
         log_rate=theta,
         standard_error=max(error, 1e-4),
@@ -111,6 +115,24 @@ def fit_local(
         requests=int(n[near].sum()),
         stages=tuple(s.stage for s, k in zip(usable, near, strict=True) if k),
     )
+
+
+def _model_variance(
+    x: FloatArray,
+    n: FloatArray,
+    weight: FloatArray,
+    inflation: FloatArray,
+    theta: float,
+    slope: float,
+    allowance: float,
+) -> float:
+    """Variance of ln crossing by the information of the windows over their inflation."""
+    goal = math.log(allowance / (1.0 - allowance))
+    p = 1.0 / (1.0 + np.exp(-(goal + slope * (x - theta))))
+    tau = np.where(np.isfinite(inflation), inflation, _DEPENDENCE)
+    typical = float(np.average(tau, weights=weight * n))
+    information = float(np.sum(weight * n * p * (1.0 - p))) * slope * slope / typical
+    return 1.0 / max(information, 1e-9)
 
 
 def _weight(x: FloatArray, theta: float) -> FloatArray:

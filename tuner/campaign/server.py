@@ -21,6 +21,8 @@ P_LIMIT = 3e-4
 EFFECT_LIMIT = 0.02
 """A dependence this small (2 % of demand between groups) is tolerated however significant:
 it moves capacity by less than the interval does, and real sockets always have some."""
+TREND_T_LIMIT = 4.0
+TREND_LIMIT = 0.04
 CLUMPED_LIMIT = 0.25
 LEAST_WAITED = 0.01
 LEAST_DEMANDS = 400
@@ -216,13 +218,19 @@ def _fails(test: GroupTest) -> bool:
     return test.p_value < P_LIMIT and test.effect > EFFECT_LIMIT
 
 
+def _changes(work: RecoveredWork) -> bool:
+    """Whether demand depends on time: in spells, or by a trend from start to end."""
+    change, t = work.trend
+    return _fails(work.time) or (abs(t) > TREND_T_LIMIT and abs(change) > TREND_LIMIT)
+
+
 def _limit(name: str) -> str:
     return f"effect <= {EFFECT_LIMIT:g} or p >= {P_LIMIT:g} ({name})"
 
 
 def _state_gate(work: RecoveredWork) -> Gate:
     # A slow spell also fills the queue: what is left inside blocks of time is structure.
-    in_time = _fails(work.time) and not _fails(work.state_within)
+    in_time = _changes(work) and not _fails(work.state_within)
     failed = _fails(work.state) and not in_time
     return Gate(
         "state",
@@ -259,9 +267,9 @@ def _future_gate(work: RecoveredWork) -> Gate:
 
 
 def _time_gate(work: RecoveredWork) -> Gate:
-    failed = _fails(work.time)
+    failed = _changes(work)
     change, t = work.trend
-    steady = abs(t) < 4.0
+    steady = abs(t) < TREND_T_LIMIT
     if not failed:
         name, cause, remedy = "time", "", None
     elif steady:
@@ -280,7 +288,7 @@ def _time_gate(work: RecoveredWork) -> Gate:
         name,
         not failed,
         work.time.f,
-        _limit("demand against time"),
+        _limit("demand against time") + f", trend <= {TREND_LIMIT:g} or t <= {TREND_T_LIMIT:g}",
         f"recovered demand changes by {work.time.effect:.1%} over time (F {work.time.f:.1f})"
         + cause,
         remedy,
