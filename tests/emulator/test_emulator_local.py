@@ -19,7 +19,7 @@ from tuner.errors import InputError, TunerError
 HERE = Path(__file__).parent
 COMMAND = (
     f"{sys.executable} -m gunicorn --chdir {HERE} --bind 127.0.0.1:{{port}} --workers 1 "
-    "--threads 4 --log-level error local_model:app"
+    "--threads 4 --keep-alive 1 --log-level error local_model:app"
 )
 
 
@@ -43,6 +43,9 @@ def test_real_model_servers_are_invoked_scaled_and_replaced(emulator: ThreadedEm
     first = answer["CustomAttributes"]
     assert first.startswith("pid=")
     assert answer["InvokedProductionVariant"] == "AllTraffic"
+
+    time.sleep(1.5)  # the server closes its idle connection after a second
+    assert invoke()["Body"].read() == b"1,2,3"
 
     with pytest.raises(ClientError) as caught:
         invoke(b"fail")

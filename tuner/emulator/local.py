@@ -302,6 +302,8 @@ class LocalBackend:
         piece = call.piece if call.streamed else None
         while instance.idle:
             connection = instance.idle.pop()
+            if not connection.reusable:  # the server has closed it since
+                continue
             try:
                 return await self._use(connection, instance, request, piece)
             except ConnectionError:
