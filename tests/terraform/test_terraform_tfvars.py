@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -243,3 +244,21 @@ def test_a_foreign_directory_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not the Terraform module"):
         copy_module(tmp_path / "mine")
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+
+
+@pytest.mark.terraform
+def test_any_text_comes_back_through_terraform(
+    terraform: Run, tmp_path: Path, recommendation: Recommendation
+) -> None:
+    """Terraform keeps strings in normal form C; nothing else may change."""
+    rng = random.Random(11)
+    special = "\"\\$%{}\n\r\t\0 #/<>'~`\u2028\u00a0\ufeff\U0001f680e\u0301"
+    env = {
+        f"V{i}": "".join(
+            rng.choice(special) if rng.random() < 0.6 else chr(rng.randrange(32, 0x2FFF))
+            for _ in range(rng.randrange(12))
+        )
+        for i in range(99)
+    }
+    values = read_back(terraform, tmp_path, text_of(recommendation, env=env))
+    assert values["env"] == {k: unicodedata.normalize("NFC", v) for k, v in env.items()}

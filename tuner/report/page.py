@@ -53,6 +53,7 @@ def render_html(data: ReportData, drawn: Sequence[Drawing] | None = None) -> str
     return template.render(
         data=data,
         version=__version__,
+        said=names.said,
         css=Markup((TEMPLATES / "page.css").read_text("utf-8")),  # noqa: S704 - our own file
         light=_variables(0),
         dark=_variables(1),

@@ -167,6 +167,10 @@ def _header(recommendation: Recommendation, run_name: str, date_text: str) -> li
             f"target_value is {chosen.policy.target_value:.6g} before rounding down; "
             f"the metric is {chosen.policy.metric.value}."
         )
+        lines.append(
+            "instance_count is what a new endpoint or a new release starts with; for an endpoint "
+            "that runs already, put its present count there."
+        )
     return lines
 
 
