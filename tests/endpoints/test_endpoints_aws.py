@@ -121,6 +121,28 @@ def test_the_profile_gives_the_region(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert SageMakerEndpoint(NAME, profile="team").aws.region == "ap-south-1"
 
 
+@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_environment_gives_the_region(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "sa-east-1")
+    assert SageMakerEndpoint(NAME).aws.region == "sa-east-1"
+    assert SageMakerEndpoint(NAME, region="eu-west-1").aws.region == "eu-west-1"
+
+
+def test_a_profile_of_the_environment_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "gone")
+    with pytest.raises(EndpointError, match="profile") as caught:
+        SageMakerEndpoint(NAME, region="eu-west-1")
+    assert caught.value.value == "gone"
+
+
+def test_a_broken_aws_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("[profile\nregion ap-south-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    with pytest.raises(EndpointError, match="AWS configuration"):
+        SageMakerEndpoint(NAME)
+
+
 def test_an_emulator_needs_neither_credentials_nor_region() -> None:
     with serve(FakeAws(Clock().time)) as url:
         endpoint = SageMakerEndpoint(NAME, endpoint_url=url)

@@ -102,16 +102,9 @@ class Aws:
         if self.local and profile is None:
             # Looking for credentials asks the EC2 metadata address, seconds on a laptop.
             keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
-        try:
-            self.session = boto3.Session(profile_name=profile, region_name=region, **keys)
-        except boto_errors.ProfileNotFound as error:
-            raise EndpointError(
-                "the AWS profile does not exist",
-                value=profile,
-                allowed="a profile of ~/.aws/config or ~/.aws/credentials",
-                hint="run `aws configure list-profiles`",
-            ) from error
-        found = self.session.region_name or (LOCAL_REGION if self.local else None)
+        self.session, found = _session(region, profile, keys)
+        if found is None and self.local:
+            found = LOCAL_REGION
         if found is None:
             raise EndpointError(
                 "no AWS region is given",
@@ -124,28 +117,37 @@ class Aws:
             read_timeout=READ_TIMEOUT_S,
             retries={"mode": "standard", "total_max_attempts": attempts},
         )
-        self.sagemaker = self.client("sagemaker")
-        self.autoscaling = self.client("application-autoscaling")
-
-    def client(self, service: str, region: str | None = None) -> Any:
-        """A guarded client of one service.
-
-        Raises
-        ------
-        EndpointError
-            If the region or the credentials are malformed.
-        """
-        make: Any = self.session.client
-        try:
-            client = make(
-                service,
-                region or self.region,
+        self.sagemaker = self._made(
+            lambda: self.session.client(
+                "sagemaker", self.region, endpoint_url=self.endpoint_url, config=self.config
+            )
+        )
+        self.autoscaling = self._made(
+            lambda: self.session.client(
+                "application-autoscaling",
+                self.region,
                 endpoint_url=self.endpoint_url,
                 config=self.config,
             )
+        )
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        """A guarded client of a service that few commands need."""
+        make: Any = self.session.client
+        where = region or self.region
+        return self._made(
+            lambda: make(service, where, endpoint_url=self.endpoint_url, config=self.config)
+        )
+
+    @staticmethod
+    def _made(make: Callable[[], T]) -> T:
+        """Make a client that refuses what is not listed; malformed settings are explained."""
+        try:
+            client = make()
         except boto_errors.BotoCoreError as error:
-            raise map_error(error, service) from error
-        client.meta.events.register_first("before-parameter-build", refuse_unlisted)
+            raise map_error(error, "client") from error
+        guarded: Any = client
+        guarded.meta.events.register_first("before-parameter-build", refuse_unlisted)
         return client
 
     def credentials_method(self) -> str:
@@ -163,6 +165,28 @@ class Aws:
         if credentials is None:
             raise no_credentials()
         return str(credentials.method)
+
+
+def _session(
+    region: str | None, profile: str | None, keys: dict[str, Any]
+) -> tuple[boto3.Session, str | None]:
+    # Every AWS tool but boto3 knows AWS_REGION; boto3 reads AWS_DEFAULT_REGION only.
+    region = region or os.environ.get("AWS_REGION") or None
+    try:
+        session = boto3.Session(profile_name=profile, region_name=region, **keys)
+        return session, session.region_name
+    except boto_errors.ProfileNotFound as error:
+        raise EndpointError(
+            "the AWS profile does not exist",
+            value=profile or os.environ.get("AWS_PROFILE"),
+            allowed="a profile of ~/.aws/config or ~/.aws/credentials",
+            hint="run `aws configure list-profiles`",
+        ) from error
+    except boto_errors.BotoCoreError as error:
+        raise EndpointError(
+            f"the AWS configuration cannot be used: {error}",
+            hint="run `aws configure list` and repair what it complains about",
+        ) from error
 
 
 def no_credentials() -> EndpointError:
