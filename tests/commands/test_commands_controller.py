@@ -1,0 +1,70 @@
+"""The controller keeps what it measured and takes the same turns after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tuner.campaign.config import CampaignConfig, Limits, Pace
+from tuner.campaign.types import ProgressCallback, ScaleEvent, StageResult, StageSpec
+from tuner.campaign.virtual import VirtualBackend
+from tuner.commands.controller import Controller, ms_text
+from tuner.commands.ui import PlainUi
+from tuner.emulator.presets import preset
+from tuner.slo import LatencyObjective, Slo
+from tuner.store.run import Run
+
+CONFIG = CampaignConfig(
+    slo=Slo((LatencyObjective(0.99, 0.120),)),
+    instance_counts=(1, 2),
+    warm_up_s=5.0,
+    settle_s=1.0,
+    seed=5,
+    start_rate_per_s=60.0,
+    precision=0.1,
+    limits=Limits(time_s=400.0),
+    pace=Pace(floor_s=3, ramp_s=4, measure_s=12, verify_s=14, local_s=8, extra_windows=0),
+)
+
+
+class Breaking:
+    """A virtual endpoint whose generator is interrupted after some stages."""
+
+    def __init__(self, stages: int) -> None:
+        self._inner = VirtualBackend(preset("demo").variants[0].fleet, seed=3)
+        self._left = stages
+
+    def set_instance_count(self, count: int) -> ScaleEvent:
+        return self._inner.set_instance_count(count)
+
+    def measure(self, stage: StageSpec, progress: ProgressCallback | None = None) -> StageResult:
+        if self._left == 0:
+            raise KeyboardInterrupt
+        self._left -= 1
+        return self._inner.measure(stage, progress)
+
+
+def test_a_resumed_campaign_continues_the_conversation(tmp_path: Path) -> None:
+    ui = PlainUi(tick_every_s=1e9)
+    with Run.create(tmp_path / "whole", {}) as run:
+        finished = Controller(CONFIG, run, Breaking(-1), ui).drive()
+        whole = run.stages()
+    assert len(whole) > 6
+    with Run.create(tmp_path / "broken", {}) as run:
+        with pytest.raises(KeyboardInterrupt):
+            Controller(CONFIG, run, Breaking(4), ui).drive()
+        assert len(run.stages()) == 4
+        again = Controller(CONFIG, run, Breaking(-1), ui).drive()
+        resumed = run.stages()
+        events = run.scale_events()
+    assert again.reason == finished.reason
+    assert [s.spec for s in resumed[:5]] == [s.spec for s in whole[:5]]
+    assert [s.spec.kind for s in resumed][0:4] == [s.spec.kind for s in whole][0:4]
+    assert [(e.from_count, e.to_count) for e in events] == [(1, 2)]
+
+
+def test_latencies_read_naturally() -> None:
+    assert ms_text(0.0123) == "12.3 ms"
+    assert ms_text(float("inf")) == "failed"
+    assert ms_text(float("nan")) == "-"
