@@ -94,7 +94,7 @@ def verification(
         if pooled not in bands:
             bands[pooled] = _band(fit, found, pooled, routing, rng, requests)
         stages = [evidence(r, found.objective) for r in results if r.spec.instance_count == count]
-        gate, near = _verify_count(fit, found, count, stages, bands[pooled], rng)
+        gate, near = _verify_count(found, count, stages, bands[pooled], rng)
         if gate is not None:
             gates.append(gate)
             if gate.passed and near:
@@ -132,7 +132,6 @@ def _band(
 
 
 def _verify_count(
-    fit: ServerFit,
     found: ModelEstimate,
     count: int,
     stages: Sequence[StageEvidence],
@@ -140,11 +139,12 @@ def _verify_count(
     rng: np.random.Generator,
 ) -> tuple[Gate | None, bool]:
     limit = found.rate(count)
-    top = 0.97 * fit.model.saturation_per_s
-    inside = [s for s in stages if s.rate_per_s < top and s.share.n >= 50]
+    doubt = math.hypot(found.spread(count), TOLERANCE)
+    # Beyond the grid a window is a transient, not a steady state to compare with.
+    top = limit * math.exp(float(band.offset[-1]) - doubt)
+    inside = [s for s in stages if s.rate_per_s <= top and s.share.n >= 50]
     if not inside:
         return None, False
-    doubt = math.hypot(found.spread(count), TOLERANCE)
     chances = [band.chance_of_more(s, limit, doubt, rng) for s in inside]
     at = int(np.argmin(chances))
     bound = BOUND / max(1.0, len(inside) / 2.0)
