@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tuner.campaign.config import CampaignConfig, Limits, Pace
@@ -13,6 +15,8 @@ from tuner.commands.controller import Controller, ms_text
 from tuner.commands.ui import PlainUi
 from tuner.emulator.presets import preset
 from tuner.slo import LatencyObjective, Slo
+from tuner.stats.histogram import windows_of
+from tuner.stats.requests import Outcome
 from tuner.store.run import Run
 
 CONFIG = CampaignConfig(
@@ -62,6 +66,27 @@ def test_a_resumed_campaign_continues_the_conversation(tmp_path: Path) -> None:
     assert [s.spec for s in resumed[:5]] == [s.spec for s in whole[:5]]
     assert [s.spec.kind for s in resumed][0:4] == [s.spec.kind for s in whole][0:4]
     assert [(e.from_count, e.to_count) for e in events] == [(1, 2)]
+
+
+def test_a_failing_endpoint_ends_the_campaign(tmp_path: Path) -> None:
+    class Failing(Breaking):
+        def measure(
+            self, stage: StageSpec, progress: ProgressCallback | None = None
+        ) -> StageResult:
+            result = super().measure(stage, progress)
+            assert result.log is not None
+            outcome = np.full(len(result.log), int(Outcome.MODEL_ERROR), np.uint8)
+            log = dataclasses.replace(result.log, outcome=outcome)
+            return dataclasses.replace(
+                result, log=log, windows=windows_of(log), error_samples=(("boom", len(log)),)
+            )
+
+    with Run.create(tmp_path / "r", {}) as run:
+        ui = PlainUi(tick_every_s=1e9)
+        finished = Controller(CONFIG, run, Failing(-1), ui, max_error_share=0.5).drive()
+        assert len(run.stages()) == 1
+    assert finished.reason == "errors"
+    assert "boom" in finished.sentence
 
 
 def test_latencies_read_naturally() -> None:

@@ -34,6 +34,7 @@ class Controller:
     run: Run
     backend: LoadBackend
     ui: Ui
+    max_error_share: float = 1.0
     monotonic: Callable[[], float] = time.monotonic
 
     def drive(self) -> Finished:
@@ -70,8 +71,22 @@ class Controller:
                 self.ui.say(stage_line(results[-1]))
                 for reason in result.health.void_reasons:
                     self.ui.warn(f"stage {action.index} is void: {reason}")
+                stop = self._too_many_errors(results[-1])
+                if stop is not None:
+                    return stop
                 action = talk.tell(results[-1])
         return action
+
+    def _too_many_errors(self, result: StageResult) -> Finished | None:
+        share = result.failures / result.requests if result.requests else 0.0
+        if result.void or share <= self.max_error_share:
+            return None
+        sample = f"; most often: {result.error_samples[0][0]}" if result.error_samples else ""
+        return Finished(
+            "errors",
+            f"{share:.0%} of the requests of stage {result.spec.index} failed, more than the "
+            f"{self.max_error_share:.0%} that the plan allows{sample}",
+        )
 
     def _scale(self, action: StageSpec, results: list[StageResult], started: float) -> ScaleEvent:
         remaining, _ = estimate_remaining(self.config, results)

@@ -108,7 +108,8 @@ def measure_and_answer(
                 ):
                     ui.say(f"measuring {opened.state.name}: {plan.slo.describe()}; run {out}")
                     backend = LiveBackend(opened.driver, session, ui)
-                    finished = Controller(config, run, backend, ui).drive()
+                    controller = Controller(config, run, backend, ui, plan.load.max_error_share)
+                    finished = controller.drive()
                 _note_end(run, finished, ui)
             except KeyboardInterrupt:
                 run.add_note("interrupted", "stopped by the user")
