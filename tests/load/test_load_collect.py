@@ -106,6 +106,7 @@ def test_texts_are_bounded_and_counted() -> None:
 
 SUMMARY = {
     "cpu_share": 0.2, "loop_lag_p99_s": 0.001, "in_flight_max": 5, "credentials_refused": 0,
+    "local_faults": 0,
     "open_loop": True,
 }  # fmt: skip
 
@@ -141,6 +142,7 @@ def test_sound_stages_are_hardly_ever_void(seed: int) -> None:
         ({"summaries": [SUMMARY | {"cpu_share": 0.71}]}, "71 % of a processor"),
         ({"summaries": [SUMMARY | {"loop_lag_p99_s": 0.0051}]}, "5.1 ms late"),
         ({"summaries": [SUMMARY | {"credentials_refused": 2}]}, "2 requests were refused"),
+        ({"summaries": [SUMMARY | {"local_faults": 4}]}, "4 connections could not be opened"),
     ],
 )
 def test_each_limit_voids_with_its_value(changes: dict[str, Any], word: str) -> None:

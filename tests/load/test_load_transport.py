@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import socket
 import ssl
@@ -343,6 +344,35 @@ def test_what_is_on_the_wire(heard: Any) -> None:
     assert b"X-One: 1" in lines
     assert b"Content-Length: 5" in lines
     assert body == b"1,2,3"
+
+
+def test_a_name_with_an_address_nobody_listens_on(
+    heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted(keep_answering) as port:
+        both = [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+        ]
+        monkeypatch.setattr("tuner.load.drive.socket.getaddrinfo", lambda *a, **k: both)
+        ear = heard(target(port, connections=8, max_in_flight=8))
+        ear.send([0.0, 0.0, 0.0, 0.0])
+    assert ear.outcomes == [Outcome.OK] * 4
+
+
+def test_descriptors_running_out_is_the_generators_fault(
+    heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with scripted(keep_answering) as port:
+        ear = heard(target(port))
+        monkeypatch.setattr("tuner.load.connection._socket.socket", full)
+        ear.send([0.0, 0.01])
+    assert ear.outcomes == [Outcome.CONNECTION] * 2
+    assert "Too many open files" in ear.texts
+    assert ear.driver.engine.local_faults == 2
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from tuner.load.cluster import Cluster, LocalCluster, MasterCluster
 from tuner.load.plan import SessionPlan
 from tuner.load.worker import run_worker_process
 
+DESCRIPTORS = 65536
+
 
 class Pipe:
     """Frames to and from the controller; writing never blocks the caller."""
@@ -147,8 +149,10 @@ def _raise_descriptor_limit() -> None:
         return
     import resource
 
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    want = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft < want:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (want, hard))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -142,3 +142,12 @@ class Collector:
             for text, count in part:
                 texts.add(str(text), int(count))
         return texts.items()
+
+
+def merged_gaps(summaries: Iterable[dict[str, Any]]) -> LatencyHistogram:
+    """Gaps between streamed parts, of all workers."""
+    parts = [s["chunk_gaps"] for s in summaries if "chunk_gaps" in s]
+    return LatencyHistogram.merge(
+        LatencyHistogram(np.array(index, np.int32), np.array(count, np.int64))
+        for index, count in parts
+    )

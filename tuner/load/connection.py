@@ -11,6 +11,7 @@ import errno
 import os
 import ssl
 import time
+from array import array
 from typing import Any, Protocol
 
 import httptools
@@ -20,6 +21,9 @@ from tuner.stats.requests import Outcome
 
 READ, WRITE = 1, 2
 READ_BYTES = 65536
+LOCAL_FAULTS = (errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
+"""This machine has no port or memory left: the generator's limit, not the endpoint's."""
+
 ERROR_BODY_BYTES = 4096
 NAN = float("nan")
 _now = time.monotonic
@@ -31,6 +35,8 @@ class Owner(Protocol):
     loop: Any
     streaming: bool
     keep_bodies: bool
+    local_faults: int
+    chunk_gaps: array[float]
 
     def answered(self, connection: Connection, reusable: bool) -> None:
         """A whole answer has arrived."""
@@ -53,10 +59,10 @@ class Connection:
     """State of one socket and of the request on it, if any."""
 
     __slots__ = (
-        "_incoming", "_outgoing", "_owner", "_parser", "_reader", "_reusable", "_sock", "_tls",
-        "_unsent", "_until_close", "_writer", "body", "body_bytes", "busy", "closed", "complete",
-        "deadline_s", "first_s", "headers", "payload", "ready", "recording", "scheduled_s",
-        "sent_s", "served", "status", "stream", "touched",
+        "_incoming", "_last_chunk_s", "_outgoing", "_owner", "_parser", "_reader", "_reusable",
+        "_sock", "_tls", "_unsent", "_until_close", "_writer", "body", "body_bytes", "busy",
+        "closed", "complete", "deadline_s", "first_s", "headers", "payload", "ready",
+        "recording", "scheduled_s", "sent_s", "served", "status", "stream", "touched",
     )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:
@@ -80,7 +86,7 @@ class Connection:
         self.headers: dict[bytes, bytes] = {}
         self.body: list[bytes] = []
         self.body_bytes = 0
-        self.first_s = NAN
+        self.first_s = self._last_chunk_s = NAN
         self.complete = False
         self.touched = False
         self.stream: EventStreamWatch | None = None
@@ -100,6 +106,7 @@ class Connection:
         self._parser = httptools.HttpResponseParser(self)
         code = sock.connect_ex(address)
         if code not in (0, errno.EINPROGRESS):
+            self._owner.local_faults += code in LOCAL_FAULTS
             self._owner.loop.run_callback(self._break, f"connect: {os.strerror(code)}")
             return
         self._writer = self._owner.loop.io(sock.fileno(), WRITE)
@@ -295,8 +302,16 @@ class Connection:
 
     def _on_chunk(self, data: bytes) -> None:
         seen = 1 if self.stream is None else self.stream.feed(data)
-        if seen and self.first_s != self.first_s:
-            self.first_s = _now()
+        if not seen:
+            return
+        now = _now()
+        if self.first_s != self.first_s:
+            self.first_s = now
+        else:
+            self._owner.chunk_gaps.append(now - self._last_chunk_s)
+        # Parts that came in one read follow each other at once.
+        self._owner.chunk_gaps.extend([0.0] * (seen - 1))
+        self._last_chunk_s = now
 
     def on_message_complete(self) -> None:
         if self.status >= 200:

@@ -22,6 +22,7 @@ from tuner.load.rows import Rows
 from tuner.load.schedule import Schedule
 from tuner.load.target import InvokeTarget
 from tuner.load.wires import PlainWires, Wires
+from tuner.stats.histogram import LatencyHistogram
 from tuner.stats.requests import FloatArray
 from tuner.workload.arrivals import arrival_rng, payload_rng, stream
 from tuner.workload.payloads import PayloadSet
@@ -35,6 +36,7 @@ PICKS = 4096
 EDGE_S = 1e-9
 """Absolute times carry rounding of this order: an arrival at 0.0 is inside the window."""
 RESOLVE_AGAIN_S = 60.0
+PROBE_S = 2.0
 
 Emit = Callable[[str, dict[str, Any], bytes], None]
 
@@ -74,7 +76,17 @@ def resolve(target: InvokeTarget) -> Addresses:
             value=target.host,
             hint="check the URL, the region and this machine's DNS",
         ) from None
-    return [(int(family), address) for family, _, _, _, address in found]
+    addresses = [(int(family), address) for family, _, _, _, address in found]
+    if len({family for family, _ in addresses}) > 1:
+        # A name such as localhost often has an IPv6 address nobody listens on.
+        return [a for a in addresses if _accepts(a)] or addresses
+    return addresses
+
+
+def _accepts(address: tuple[int, Any]) -> bool:
+    with socket.socket(address[0], socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_S)
+        return bool(probe.connect_ex(address[1]) == 0)
 
 
 def tls_context(target: InvokeTarget) -> ssl.SSLContext | None:
@@ -205,6 +217,8 @@ class Driver:
         summary |= {
             "errors": self.engine.errors.items(),
             "credentials_refused": self.engine.credentials_refused,
+            "local_faults": self.engine.local_faults,
+            "chunk_gaps": _bins(self.engine.gaps),
             "in_flight_max": self.engine.in_flight_max,
             "open_loop": True,
         }
@@ -242,12 +256,16 @@ def gather_stage(
     engine: EngineBase, share: StageShare, opens: float, closes: float, emit: Emit
 ) -> dict[str, Any]:
     """Wait for the window, watch it, and say what the worker knows of itself."""
-    gevent.sleep(max(0.0, opens - time.monotonic()))
+    while (left := opens - time.monotonic()) > 0:
+        gevent.sleep(min(REPORT_S, left))
+        emit("progress", {"stage": share.stage, "in_flight": engine.in_flight}, b"")
     at_start = engine.in_flight
     engine.in_flight_max = at_start
     engine.errors.clear()
-    engine.credentials_refused = 0
+    engine.credentials_refused = engine.local_faults = 0
     del engine.tick_lags[:]
+    engine.flush()
+    engine.gaps = LatencyHistogram.of([])
     cpu, wall = time.process_time(), time.monotonic()
     while (left := closes - time.monotonic()) > 0:
         gevent.sleep(min(REPORT_S, left))
@@ -262,6 +280,7 @@ def gather_stage(
         "cpu_share": (time.process_time() - cpu) / max(time.monotonic() - wall, 1e-9),
         "loop_lag_p99_s": float(np.quantile(lags, 0.99)) if lags.size else 0.0,
         "credentials_refused": engine.credentials_refused,
+        "local_faults": engine.local_faults,
         "opened_at_unix_s": time.time() - time.monotonic() + opens,
         "errors": engine.errors.items(),
     }
@@ -281,6 +300,10 @@ def stage_rows(share: StageShare, opens: float, emit: Emit) -> Callable[[Rows], 
             emit("rows", {"stage": share.stage}, mine.tobytes())
 
     return take
+
+
+def _bins(histogram: LatencyHistogram) -> list[list[int]]:
+    return [histogram.index.tolist(), histogram.count.tolist()]
 
 
 def _wires(target: InvokeTarget, payloads: PayloadSet) -> Wires:

@@ -119,6 +119,7 @@ class HttpEngine(EngineBase):
             try:
                 connection.open(family, address, self._tls, self.target.host)
             except OSError as error:
+                self.local_faults += 1
                 text = f"socket: {error.strerror or error}"
                 self.loop.run_callback(self.failed, connection, Outcome.CONNECTION, text)
 

@@ -7,9 +7,12 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from tuner.load.outcomes import ErrorTexts
 from tuner.load.rows import RowBuffer, Rows
 from tuner.load.target import InvokeTarget
+from tuner.stats.histogram import LatencyHistogram
 
 TICK_S = 0.01
 _now = time.monotonic
@@ -21,7 +24,9 @@ Addresses = list[tuple[int, Any]]
 class EngineBase:
     """Counters, the row buffer and a regular tick on the loop.
 
-    ``picks`` yields payload indices without end. ``tick_lags`` holds how late each tick was.
+    ``picks`` yields payload indices without end. ``tick_lags`` holds how late each tick was,
+    ``local_faults`` counts sockets this machine would not give, ``chunk_gaps`` takes the times
+    between parts of streamed answers, which `flush` counts into ``gaps``.
     """
 
     def __init__(self, loop: Any, target: InvokeTarget, sink: Callable[[Rows], None]) -> None:
@@ -34,6 +39,9 @@ class EngineBase:
         self.in_flight = 0
         self.in_flight_max = 0
         self.credentials_refused = 0
+        self.local_faults = 0
+        self.chunk_gaps = array("d")
+        self.gaps = LatencyHistogram.of([])
         self.completed = 0
         self.tick_lags = array("d")
         self._rows = RowBuffer(sink)
@@ -53,6 +61,10 @@ class EngineBase:
     def flush(self) -> None:
         """Hand on the rows so far."""
         self._rows.flush()
+        if self.chunk_gaps:
+            fresh = LatencyHistogram.of(np.asarray(self.chunk_gaps))
+            self.gaps = LatencyHistogram.merge([self.gaps, fresh])
+            del self.chunk_gaps[:]
 
     def close(self) -> None:
         """Stop ticking."""

@@ -124,6 +124,15 @@ def _limits(spec: StageSpec, seen: Observed) -> list[tuple[str, str]]:
                 "lower the rate: the endpoint is far behind; or raise max_in_flight",
             )
         )
+    starved = sum(s["local_faults"] for s in seen.summaries)
+    if starved:
+        faults.append(
+            (
+                f"{starved} connections could not be opened for want of ports, descriptors or "
+                "memory on the generator's machine",
+                "raise its limits (ulimit -n) or add workers on another machine",
+            )
+        )
     refused = sum(s["credentials_refused"] for s in seen.summaries)
     if refused:
         faults.append(

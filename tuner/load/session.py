@@ -20,11 +20,12 @@ from typing import Any, Self
 from tuner.campaign.types import ProgressCallback, StageResult, StageSpec
 from tuner.errors import EndpointError, GeneratorError
 from tuner.load import frames, rows
-from tuner.load.collect import Collector
+from tuner.load.collect import Collector, merged_gaps
 from tuner.load.health import judge, nothing_answered
 from tuner.load.plan import SessionPlan
 from tuner.load.probe import measure_floor
 from tuner.load.target import InvokeTarget, require_timeout
+from tuner.stats.histogram import LatencyHistogram
 from tuner.workload.payloads import PayloadSet
 
 START_S = 60.0
@@ -53,10 +54,19 @@ class LocustSession:
         The user's own User classes instead of tuner's.
     listen
         ``(host, port)`` on which workers of other machines may join; None keeps to loopback.
+    keep_raw_requests
+        Stages with more requests keep windows only.
     slo_s
         The SLO's largest latency, for the limit on send lag and the check of the timeout.
     lag_limit_s
         Replaces the limits on send lag and event-loop lag beyond which a stage is void.
+
+    Attributes
+    ----------
+    chunk_gaps
+        Stage index to the histogram of gaps between parts of streamed answers.
+    workers
+        The processes of the last stage.
 
     Raises
     ------
@@ -88,6 +98,8 @@ class LocustSession:
         self._locustfile = None if locustfile is None else os.fspath(locustfile)
         self._listen = listen
         self._keep_raw = keep_raw_requests
+        self._orders = 0
+        self.chunk_gaps: dict[int, LatencyHistogram] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Any = None
 
@@ -267,8 +279,10 @@ class LocustSession:
             raise
 
     def _measure(self, stage: StageSpec, progress: ProgressCallback | None) -> StageResult:
+        # Counted here and not by index: a void stage is measured again under its index.
+        self._orders += 1
         order = {
-            "stage": stage.index,
+            "stage": self._orders,
             "arrivals": stage.arrivals,
             "rate_per_s": stage.rate_per_s,
             "duration_s": stage.duration_s,
@@ -282,6 +296,8 @@ class LocustSession:
         collector = Collector(stage, self.payloads.class_index, self._keep_raw)
         while True:
             frame = self._read(limit)
+            if frame.head.get("stage", self._orders) != self._orders:
+                continue
             if frame.kind == "rows":
                 collector.add(frame.head["worker"], rows.decode(frame.blob))
             elif frame.kind == "progress":
@@ -296,6 +312,9 @@ class LocustSession:
         if "members" in head:
             self._note_workers(head["members"])
         summaries = head["workers"]
+        gaps = merged_gaps(summaries)
+        if gaps.total:
+            self.chunk_gaps[stage.index] = gaps
         log = collector.log()
         texts = collector.merge_texts([s["errors"] for s in summaries])
         if nothing_answered(log):

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import gevent
+import locust.runners
 from gevent.fileobject import FileObject
 from gevent.queue import Queue
 
@@ -21,6 +22,8 @@ from tuner.load.users import ArrivalUser
 
 HELLO, CONFIG, STAGE, DATA = "tuner_hello", "tuner_config", "tuner_stage", "tuner_data"
 USER_WAIT_S = 15.0
+MASTER_SILENCE_S = 10
+"""A master silent for this long is gone; Locust itself waits a minute."""
 
 
 class StageHand:
@@ -119,6 +122,7 @@ class WorkerAgent:
 def run_worker_process(host: str, port: int, in_fd: int) -> int:
     """Serve a master until it says quit, or until whoever started this process is gone."""
     gevent.spawn(_end_with_parent, in_fd)
+    locust.runners.MASTER_HEARTBEAT_TIMEOUT = MASTER_SILENCE_S
     agent = WorkerAgent(host, port)
     agent.runner.greenlet.join()
     return 0
