@@ -123,6 +123,14 @@ def test_believable_peak_covers_the_next_day_as_often_as_promised() -> None:
         peaks = np.exp(rng.normal(0.0, 0.3, 15))
         covered += believable_peak(peaks[:14]) >= peaks[14]
     assert covered / 400 >= 0.98
-    assert believable_peak(np.array([100.0])) == 200.0
-    assert believable_peak(np.array([100.0, 100.0])) == 200.0
-    assert believable_peak(np.array([1.0, 1000.0])) == 4000.0
+    assert believable_peak(np.array([100.0])) == pytest.approx(200.0)
+    assert believable_peak(np.array([100.0, 100.0])) == pytest.approx(200.0)
+    assert believable_peak(np.array([1.0, 1000.0])) == pytest.approx(4000.0)
+    assert believable_peak(np.array([0.0, 1e5])) == pytest.approx(4e5)
+
+
+def test_silent_days_miss_nothing() -> None:
+    made = scores([1.0], np.zeros((1, 6)))
+    silent = Scores(np.zeros(6), made.violating, made.bad, made.unsafe, made.instance_hours)
+    assert silent.violating_share.tolist() == [0.0]
+    assert upper_bounds(silent, 0)[0].tolist() == [0.0]

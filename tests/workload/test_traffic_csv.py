@@ -6,6 +6,8 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tuner.errors import TrafficError
 from tuner.workload.traffic import format_traffic_csv, make_traffic, parse_traffic_csv
@@ -177,3 +179,29 @@ def test_writing_and_reading_back_keeps_minutes_gaps_and_start() -> None:
     np.testing.assert_array_equal(back.requests_per_min, made.requests_per_min)
     assert back.start == made.start
     assert back.start_minute_of_week == made.start_minute_of_week
+
+
+CELL = st.one_of(
+    st.sampled_from(
+        ["", "0", "1", "60", "nan", "1e309", "-1", "1795000020", "x", '"', "2026-01-05"]
+    ),
+    st.floats(allow_nan=True).map(repr),
+    st.datetimes().map(lambda d: d.isoformat()),
+    st.text(max_size=6),
+)
+HEADER = st.sampled_from(
+    ["t_min,requests", "time,rps", "timestamp", "requests", "t_s,count", "a,b"]
+)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+@given(st.one_of(HEADER, st.text(max_size=20)), st.lists(st.lists(CELL, max_size=3), max_size=6))
+def test_no_text_whatever_breaks_the_reader(header: str, cells: list[list[str]]) -> None:
+    text = "\n".join([header, *(",".join(row) for row in cells)])
+    try:
+        profile = parse_traffic_csv(text, "fuzz.csv")
+    except TrafficError:
+        return
+    assert profile.peak_per_min > 0.0
+    recorded = profile.requests_per_min[~np.isnan(profile.requests_per_min)]
+    assert (np.isfinite(recorded) & (recorded >= 0.0)).all()

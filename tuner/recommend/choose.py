@@ -19,6 +19,8 @@ RESAMPLES = 400
 BOUND_LEVEL = 0.90
 SCORING_SHARE = 1.0 / 3.0
 FEWEST_DAYS_TO_SPLIT = 4
+NO_REQUESTS = 1e-9
+"""Stands for the requests of silent days, so that their share of slow ones is 0."""
 EQUAL_COST = 1.005
 """Costs within half a percent count as equal; then fewer misses win."""
 
@@ -72,7 +74,8 @@ class Scores:
     @property
     def violating_share(self) -> FloatArray:
         """Share of all requests that miss, shape (p,)."""
-        return np.asarray(self.violating.sum(axis=1) / self.requests.sum(), dtype=np.float64)
+        total = max(float(self.requests.sum()), NO_REQUESTS)
+        return np.asarray(self.violating.sum(axis=1) / total, dtype=np.float64)
 
     @property
     def cost(self) -> FloatArray:
@@ -134,10 +137,11 @@ def upper_bounds(scores: Scores, seed: int) -> tuple[FloatArray, FloatArray, Flo
     """
     days = scores.requests.size
     if days < BOOTSTRAP_DAYS:
-        worst = scores.violating / np.maximum(scores.requests, 1e-9)
+        worst = scores.violating / np.maximum(scores.requests, NO_REQUESTS)
         return worst.max(axis=1), scores.bad.max(axis=1), scores.unsafe.max(axis=1)
     weights = resample_weights(days, seed)
-    requests = scores.violating @ weights.T / (weights @ scores.requests)
+    drawn = np.maximum(weights @ scores.requests, NO_REQUESTS)
+    requests = scores.violating @ weights.T / drawn
     minutes = scores.bad @ weights.T / days
     unsafe = scores.unsafe @ weights.T / days
     high = [np.quantile(v, BOUND_LEVEL, axis=1) for v in (requests, minutes, unsafe)]
@@ -209,6 +213,6 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Bootstrap interval over days of sum(numerator) / sum(denominator), shape (d,) each."""
     weights = resample_weights(numerator.size, seed)
-    ratio = (weights @ numerator) / (weights @ denominator)
+    ratio = (weights @ numerator) / np.maximum(weights @ denominator, NO_REQUESTS)
     low, high = np.quantile(ratio, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return float(low), float(high)

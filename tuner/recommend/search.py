@@ -110,10 +110,10 @@ def believable_peak(daily_peaks: FloatArray) -> float:
     d = daily_peaks.size
     if d < 2:
         return recorded * SINGLE_DAY_PEAK
-    logs = np.log(np.maximum(daily_peaks, 1e-9))
+    logs = np.log(np.maximum(daily_peaks, 1e-9) / recorded)
     spread = float(logs.std(ddof=1)) * math.sqrt(1.0 + 1.0 / d)
-    bound = math.exp(float(logs.mean()) + float(stats.t.ppf(PEAK_LEVEL, d - 1)) * spread)
-    return min(max(bound, recorded * LEAST_PEAK), recorded * PEAK_LIMIT)
+    bound = float(logs.mean()) + float(stats.t.ppf(PEAK_LEVEL, d - 1)) * spread
+    return recorded * math.exp(min(max(bound, math.log(LEAST_PEAK)), math.log(PEAK_LIMIT)))
 
 
 def resilient_fleet(peak_per_s: float, rates: FloatArray, constraints: Constraints) -> int:

@@ -12,6 +12,7 @@ from scipy import stats
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.recommend.choose import (
     BOOTSTRAP_DAYS,
+    NO_REQUESTS,
     Budgets,
     Scores,
     cheapest,
@@ -262,7 +263,7 @@ def every_day(found: Found, budgets: Budgets, world: World) -> Statement | None:
 
 
 def _daily_met(scores: Scores, budgets: Budgets) -> NDArray[np.bool_]:
-    requests = np.maximum(scores.requests, 1e-9)[None]
+    requests = np.maximum(scores.requests, NO_REQUESTS)[None]
     unsafe = 1.0 if budgets.unsafe_minutes is None else budgets.unsafe_minutes
     met: NDArray[np.bool_] = (
         (scores.violating / requests <= budgets.requests)
@@ -324,9 +325,12 @@ def costliest_day(found: Found, budgets: Budgets, world: World) -> Statement | N
     cheaper = scores.cost < scores.cost[index]
     if days.size <= BOOTSTRAP_DAYS or not cheaper.any():
         return None
-    misses = scores.violating[cheaper] / scores.requests.sum() / budgets.requests
+    misses = scores.violating[cheaper] / max(scores.requests.sum(), NO_REQUESTS) / budgets.requests
     unsafe = 0.0 if budgets.unsafe_minutes is None else scores.unsafe[cheaper] / days.size
-    weight = np.sum(misses + scores.bad[cheaper] / days.size / budgets.minutes + unsafe, axis=0)
+    weight = np.sum(
+        misses + scores.bad[cheaper] / days.size / max(budgets.minutes, NO_REQUESTS) + unsafe,
+        axis=0,
+    )
     worst = int(np.argmax(weight))
     rest = scores.days(np.delete(np.arange(days.size), worst))
     other = cheapest(rest, meets(upper_bounds(rest, world.seed), budgets).all)

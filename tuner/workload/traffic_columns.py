@@ -35,6 +35,7 @@ PER_SECOND = frozenset(
 PERIOD_COUNT = re.compile(r"^(?:requests|count|invocations|hits)_(\d+)_?(min|minutes|s|sec)$")
 EPOCH_UNITS = ((1e8, 1e11, 1.0), (1e11, 1e14, 1e-3), (1e14, 1e17, 1e-6), (1e17, 1e20, 1e-9))
 """Ranges of epoch seconds, milliseconds, microseconds, nanoseconds: 1973 to 5138 in each."""
+LARGEST_COUNT = 1e12
 
 HEADER_HELP = (
     "a header line with a time column (timestamp, t_min or t_s) and a count column "
@@ -77,7 +78,9 @@ def tidy(name: str) -> str:
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell reads as a number, NaN and infinities included."""
+    """Whether a cell reads as a number, NaN and infinities included; ``1_000`` is none."""
+    if "_" in cell:
+        return False
     try:
         float(cell)
     except ValueError:
@@ -168,9 +171,12 @@ def read_count(cell: str, line: int) -> float:
             allowed="a finite number, at least 0",
             hint="leave the cell empty if the minute was not recorded",
         )
-    if value < 0.0:
+    if not 0.0 <= value <= LARGEST_COUNT:
+        what = "negative" if value < 0.0 else "beyond any service"
         raise TrafficError(
-            f"line {line}: the count is negative", value=text, allowed="a number, at least 0"
+            f"line {line}: the count is {what}",
+            value=text,
+            allowed=f"0 to {LARGEST_COUNT:g}",
         )
     return value
 

@@ -103,12 +103,10 @@ def _rows(text: str, name: str) -> list[Row]:
     if "\x00" in text:
         raise TrafficError(f"{name}: this is not a text file", allowed="CSV text in UTF-8")
     content = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if not content:
-        raise TrafficError(f"{name}: the file is empty", allowed=HEADER_HELP)
-    delimiter = max(",;\t", key=content[0].count)
+    delimiter = max(",;\t", key=content[0].count) if content else ","
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     try:
-        return [
+        rows = [
             (reader.line_num, cells)
             for cells in reader
             if any(c.strip() for c in cells) and not cells[0].startswith("#")
@@ -117,6 +115,9 @@ def _rows(text: str, name: str) -> list[Row]:
         raise TrafficError(
             f"{name}: line {reader.line_num} is not CSV: {error}", allowed=HEADER_HELP
         ) from None
+    if not rows:
+        raise TrafficError(f"{name}: the file is empty", allowed=HEADER_HELP)
+    return rows
 
 
 def _layout_without_header(first: list[str], rows: list[Row], name: str) -> Layout:

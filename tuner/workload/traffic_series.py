@@ -63,15 +63,16 @@ def traffic_from_series(
         For times out of order, twice or off the step, or a record without any traffic.
     """
     _check_order(time_s, where)
-    step_s = _step(time_s, where)
-    slots = np.rint((time_s - time_s[0]) / step_s).astype(np.int64)
-    if slots[-1] * step_s > LONGEST_RECORD_DAYS * 86400.0:
+    days = float(time_s[-1] - time_s[0]) / 86400.0
+    if days > LONGEST_RECORD_DAYS:
         raise TrafficError(
             f"{name}: the record is too long",
-            value=f"{slots[-1] * step_s / 86400.0:.0f} days",
+            value=f"{days:.6g} days",
             allowed=f"at most {LONGEST_RECORD_DAYS} days",
             hint="look for a wrong date in the first or last line",
         )
+    step_s = _step(time_s, where)
+    slots = np.rint((time_s - time_s[0]) / step_s).astype(np.int64)
     grid = np.full(slots[-1] + 1, np.nan)
     grid[slots] = requests
     said = list(notes)
@@ -132,15 +133,15 @@ def traffic_from_requests(
         said.append(f"{out_of_order} requests were not in order of time; they were put in order.")
     into_minute = start.second + start.microsecond / 1e6 if start else time_s[0] % 60.0
     time_s = time_s - time_s[0] + into_minute
-    whole = int(time_s[-1] // SECONDS_PER_MINUTE)
     first = 1 if start and into_minute >= 1.0 else 0
-    if whole - first < 2 or whole > LONGEST_RECORD_DAYS * MINUTES_PER_DAY:
+    whole = float(time_s[-1] // SECONDS_PER_MINUTE)
+    if not first + 2 <= whole <= LONGEST_RECORD_DAYS * MINUTES_PER_DAY:
         raise TrafficError(
             f"{name}: the log of requests covers too little or too much time",
-            value=f"{time_s[-1] / 60.0:.1f} minutes",
+            value=f"{time_s[-1] / 60.0:.6g} minutes",
             allowed=f"two whole minutes to {LONGEST_RECORD_DAYS} days",
         )
-    edges = whole * SLOTS_PER_MINUTE
+    edges = int(whole) * SLOTS_PER_MINUTE
     slot = (time_s / (SECONDS_PER_MINUTE / SLOTS_PER_MINUTE)).astype(np.int64)
     counts = np.bincount(slot[slot < edges], minlength=edges).astype(np.float64)
     counts = counts[first * SLOTS_PER_MINUTE :]
