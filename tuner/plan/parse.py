@@ -13,6 +13,15 @@ from pydantic import ValidationError
 
 from tuner.errors import PlanError, Problem
 from tuner.plan.checks import cross_checks
+from tuner.plan.knobs import (
+    KNOBS,
+    CanaryTable,
+    DataCaptureTable,
+    ModelsTable,
+    ScheduleTable,
+    SignalsTable,
+    TypeTable,
+)
 from tuner.plan.tables import (
     CLIENT_TIMEOUT_FACTOR,
     TABLES,
@@ -39,6 +48,12 @@ class Plan:
     text: str
     source: str
     base_dir: Path
+    signals: SignalsTable | None = None
+    models: ModelsTable | None = None
+    data_capture: DataCaptureTable | None = None
+    canary: CanaryTable | None = None
+    schedule: ScheduleTable | None = None
+    types: tuple[TypeTable, ...] = ()
 
     @property
     def slo(self) -> Slo:
@@ -111,6 +126,7 @@ def parse_plan(
             tables[name] = model.model_validate(_frozen(raw.get(name, {})))
         except ValidationError as error:
             problems.extend(_problems(name, model, error))
+    knobs, types = _optional(raw, problems)
     problems.extend(cross_checks(tables, base_dir if files else None))
     terraform = raw.get("terraform", {})
     if not isinstance(terraform, dict):
@@ -127,7 +143,33 @@ def parse_plan(
         text,
         source,
         base_dir,
+        **knobs,
+        types=types,
     )
+
+
+def _optional(
+    raw: Mapping[str, Any], problems: list[Problem]
+) -> tuple[dict[str, Any], tuple[TypeTable, ...]]:
+    """The tables that may be absent, and the list of types."""
+    knobs: dict[str, Any] = {}
+    for name, model in KNOBS.items():
+        if name in raw:
+            try:
+                knobs[name] = model.model_validate(_frozen(raw[name]))
+            except ValidationError as error:
+                problems.extend(_problems(name, model, error))
+    types = []
+    entries = raw.get("types", [])
+    if not isinstance(entries, list):
+        problems.append(Problem("types", "is not a list", allowed="[[types]] tables"))
+        entries = []
+    for number, entry in enumerate(entries):
+        try:
+            types.append(TypeTable.model_validate(_frozen(entry)))
+        except ValidationError as error:
+            problems.extend(_problems(f"types.{number}", TypeTable, error))
+    return knobs, tuple(types)
 
 
 def _frozen(value: Any) -> Any:
@@ -140,7 +182,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _unknown_tables(raw: Mapping[str, Any]) -> Iterator[Problem]:
-    known = [*TABLES, "terraform"]
+    known = [*TABLES, *KNOBS, "types", "terraform"]
     for key in raw:
         if key not in known:
             yield Problem(

@@ -1,0 +1,80 @@
+"""The optional tables of ``tuner.toml``: one for each further knob of an endpoint."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tuner.plan.tables import Count, Name, NotNegative, Positive, Table
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class TypeTable(Table):
+    """One ``[[types]]``: a further instance type, or endpoint, to compare with the others."""
+
+    instance_type: Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+    name: Name | None = None
+    variant: Name | None = None
+    endpoint_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    preset: str | None = None
+    spec: str | None = None
+    price_per_hour_usd: Positive | None = None
+
+
+class SignalsTable(Table):
+    """``[signals]``: scaling metrics to compare."""
+
+    metrics: tuple[Literal["invocations", "concurrency", "cpu"], ...] = ("invocations",)
+    vcpus: Count | None = None
+
+
+class ModelsTable(Table):
+    """``[models]``: a multi-model endpoint."""
+
+    count: Count
+    name: Annotated[str, Field(min_length=1, max_length=1024)] = "model-{n}.tar.gz"
+    popularity: Literal["zipf", "uniform"] = "zipf"
+    exponent: NotNegative = 1.0
+    trace: str | None = None
+    sweep: tuple[Count, ...] = ()
+
+
+class DataCaptureTable(Table):
+    """``[data_capture]``: what recording requests costs, in latency and in money."""
+
+    destination: Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/.*)?$")] | None = None
+    sampling_percent: tuple[Annotated[int, Field(ge=0, le=100)], ...] = (5, 20, 100)
+    budget_usd_per_month: Positive | None = None
+    p99_allowance: Share = 0.05
+    retention_days: Count = 30
+
+
+class CanaryTable(Table):
+    """``[canary]``: how a new variant is let in."""
+
+    slower_by: Annotated[float, Field(gt=0, le=10)] = 0.05
+    max_minutes: Positive = 120.0
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    size_percent: Annotated[float, Field(gt=0, le=50)] | None = None
+
+
+class ScheduleTable(Table):
+    """``[schedule]``: predictable need, and hours when nothing is needed."""
+
+    timezone: str = "UTC"
+    max_actions: Annotated[int, Field(ge=0, le=50)] = 8
+    non_production: bool = False
+    off_hours: Annotated[str, Field(pattern=r"^\d\d:\d\d-\d\d:\d\d$")] | None = None
+    off_weekends: bool = True
+
+
+KNOBS: dict[str, type[Table]] = {
+    "signals": SignalsTable,
+    "models": ModelsTable,
+    "data_capture": DataCaptureTable,
+    "canary": CanaryTable,
+    "schedule": ScheduleTable,
+}
+"""Optional tables; absent means that the knob is left alone. ``[[types]]`` is a list."""
