@@ -50,6 +50,12 @@ class Assessment:
         return fit is not None and any(not g.passed and g.name in _STRUCTURE for g in fit.gates)
 
     @property
+    def drifting(self) -> str | None:
+        """What is seen when nothing but a lasting drift stands against the server."""
+        failed = [] if self.fit is None else [g for g in self.fit.gates if not g.passed]
+        return failed[0].sentence if [g.name for g in failed] == ["drift"] else None
+
+    @property
     def half_width(self) -> float:
         """Half-width of the interval of ln capacity that the final simulation will give."""
         return _T * max(math.hypot(e.resampling, _FINAL_NOISE) for e in self.estimates)

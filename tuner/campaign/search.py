@@ -230,12 +230,16 @@ def _by_model(
     now = assess(config, results)
     if now.unreachable:
         return Finished("unreachable", "the SLO is missed even when no request waits")
+    if now.drifting is not None:
+        return Finished("drift", now.drifting)
     # A verification is data too: before it, the limit need only be known well enough to aim.
     now = yield from _narrow(config, results, now, 2.0 * config.precision)
     if now.known:
         now = yield from _verify(config, results, now)
     if now.known:
         now = yield from _narrow(config, results, now, _AIM * config.precision)
+    if now.drifting is not None:
+        return Finished("drift", now.drifting)
     if not (now.known and now.verified(results)):
         return None
     counts = ", ".join(map(str, config.instance_counts))

@@ -19,7 +19,8 @@ class Finished:
     """The campaign is over.
 
     ``reason`` is ``"precision"``, ``"plan"``, ``"time"``, ``"requests"``, ``"cost"``,
-    ``"unreachable"``, ``"generator"`` or ``"not_reached"``; ``sentence`` says it to people.
+    ``"unreachable"``, ``"drift"``, ``"generator"`` or ``"not_reached"``; ``sentence`` says
+    it to people.
     """
 
     reason: str

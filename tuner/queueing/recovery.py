@@ -339,7 +339,7 @@ class _Pool:
             clumped_share=_clumped(self.done_s, self.block),
             state=group_test(log, self.bins),
             state_within=group_test(_centred(log, self.block), self.bins),
-            future=self._future(log, waits),
+            future=self._future(_centred(log, self.block), waits),
             time=self._time(log),
             trend=_trend(log, self.block),
             stay_s=self.done_s - self.sent_s,
@@ -353,7 +353,11 @@ class _Pool:
         return min(tests, key=lambda t: t.p_value)
 
     def _future(self, log: FloatArray, waits: NDArray[np.bool_]) -> GroupTest:
-        """Demand against later arrivals: of all requests, and of those that waited."""
+        """Demand against later arrivals: of all requests, and of those that waited.
+
+        Stages of higher load have more of both when the server drifts: the means of blocks
+        are taken out before.
+        """
         every = group_test(log, _quantile_bins(self.later))
         waiting = group_test(log[waits], _quantile_bins(self.later[waits]))
         return min(every, waiting, key=lambda t: t.p_value)
