@@ -14,7 +14,7 @@ from tuner.recommend.types import Statement
 from tuner.report.answer import target_text
 from tuner.report.data import ReportData, Table, View
 from tuner.report.page import render_html
-from tuner.slo import Verdict
+from tuner.slo import LatencyObjective, Measure, Slo, Verdict
 from tuner.terraform.tfvars import safe_target
 
 HOSTILE = (
@@ -296,3 +296,21 @@ def test_a_stage_without_requests_shows_no_number() -> None:
 def test_the_page_shows_the_target_that_terraform_gets(target: float) -> None:
     assert float(target_text(target)) == safe_target(target)
     assert "e" not in target_text(target)
+
+
+def test_the_time_to_the_first_chunk_has_its_own_column_and_figure() -> None:
+    whole = samples.stage(4, 1, 100.0)
+    assert whole.log is not None
+    chunk = whole.log.scheduled_s + 0.005
+    streamed = replace(whole, log=replace(whole.log, first_chunk_s=chunk))
+    plain = samples.stage(5, 1, 80.0)
+    slo = Slo((LatencyObjective(0.99, 0.01, Measure.TTFT), LatencyObjective(0.99, 0.165)))
+    data = ReportData("t", "r", "d", slo, stages=(streamed, plain))
+    rows = View.of(data).rows
+    first = rows[0].at(0.99, Measure.TTFT)
+    assert first is not None
+    assert first.mid == pytest.approx(0.005)
+    assert rows[1].at(0.99, Measure.TTFT) is None
+    text = words_of(render_html(data))
+    assert "first chunk p99" in text
+    assert "p99 time to first chunk, ms" in text

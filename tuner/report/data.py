@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from tuner.campaign.types import ScaleEvent, StageKind, StageResult
 from tuner.interval import Interval
@@ -87,10 +88,10 @@ class ReportData:
                 return part.verdict
         return Verdict.INCONCLUSIVE
 
-    def threshold_s(self, quantile: float) -> float | None:
-        """The SLO's latency threshold at this quantile, if it has one."""
+    def threshold_s(self, quantile: float, measure: Measure = Measure.LATENCY) -> float | None:
+        """The SLO's threshold at this quantile, if it has one."""
         for objective in self.slo.objectives:
-            if objective.measure is Measure.LATENCY and objective.quantile == quantile:
+            if objective.measure is measure and objective.quantile == quantile:
                 return objective.threshold_s
         return None
 
@@ -117,10 +118,14 @@ class ReportData:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The data with what is worked out of it once for figures and page alike."""
+    """The data with what is worked out of it once for figures and page alike.
+
+    ``quantiles`` are shown of latency, ``ttft_quantiles`` of the time to the first chunk.
+    """
 
     data: ReportData
     quantiles: tuple[float, ...]
+    ttft_quantiles: tuple[float, ...]
     rows: tuple[StageRow, ...]
 
     @classmethod
@@ -129,7 +134,18 @@ class View:
         named = {o.quantile for o in data.slo.objectives if o.measure is Measure.LATENCY}
         quantiles = tuple(sorted(named | set(SHOWN_QUANTILES)))
         used = data.capacity.stages_used if data.capacity is not None else None
-        return cls(data, quantiles, tuple(stage_row(s, quantiles, used) for s in data.stages))
+        first = {o.quantile for o in data.slo.objectives if o.measure is Measure.TTFT}
+        ttft = tuple(sorted(first))
+        rows = tuple(stage_row(s, quantiles, used, ttft) for s in data.stages)
+        return cls(data, quantiles, ttft, rows)
+
+    @property
+    def shown(self) -> tuple[tuple[Measure, float], ...]:
+        """Every measure and quantile shown, latency first."""
+        return (
+            *((Measure.LATENCY, q) for q in self.quantiles),
+            *((Measure.TTFT, q) for q in self.ttft_quantiles),
+        )
 
     @property
     def requests(self) -> int:
@@ -150,7 +166,8 @@ class Table:
 class StageRow:
     """One stage as the report shows it.
 
-    ``quantiles`` holds (quantile, interval in seconds, or None without requests).
+    ``quantiles`` holds (quantile, interval in seconds, or None without requests); ``ttft`` the
+    same for the time to the first chunk, which only a stage with its requests kept can tell.
     ``standing`` is ``"used"``, ``"void"`` or ``"unused"``, with the reason in ``note``.
     """
 
@@ -160,10 +177,12 @@ class StageRow:
     quantiles: tuple[tuple[float, Interval | None], ...]
     standing: str
     note: str
+    ttft: tuple[tuple[float, Interval | None], ...] = ()
 
-    def at(self, quantile: float) -> Interval | None:
+    def at(self, quantile: float, measure: Measure = Measure.LATENCY) -> Interval | None:
         """The interval at this quantile."""
-        return dict(self.quantiles).get(quantile)
+        known = self.quantiles if measure is Measure.LATENCY else self.ttft
+        return dict(known).get(quantile)
 
     @property
     def error_share(self) -> float | None:
@@ -172,7 +191,10 @@ class StageRow:
 
 
 def stage_row(
-    stage: StageResult, quantiles: tuple[float, ...], used: tuple[int, ...] | None
+    stage: StageResult,
+    quantiles: tuple[float, ...],
+    used: tuple[int, ...] | None,
+    ttft_quantiles: tuple[float, ...] = (),
 ) -> StageRow:
     """Work out one row; ``used`` are the stages of the capacity estimate, if there is one."""
     log = stage.log
@@ -188,7 +210,16 @@ def stage_row(
             (q, _sound(quantile_interval_of_windows(stage.windows, q).interval)) for q in quantiles
         ]
     standing, note = _standing(stage, used)
-    return StageRow(stage, requests, failures, tuple(found), standing, note)
+    first = tuple((q, _ttft(stage, q)) for q in ttft_quantiles)
+    return StageRow(stage, requests, failures, tuple(found), standing, note, first)
+
+
+def _ttft(stage: StageResult, quantile: float) -> Interval | None:
+    if stage.log is None or not len(stage.log):
+        return None
+    values = stage.log.ttft_s()
+    # NaN: answered, but not as a stream.
+    return None if np.isnan(values).any() else _sound(quantile_interval(values, quantile).interval)
 
 
 def _sound(interval: Interval) -> Interval:
@@ -208,6 +239,7 @@ def _standing(stage: StageResult, used: tuple[int, ...] | None) -> tuple[str, st
     return "used", ""
 
 
-def finite(value: float | None) -> bool:
-    """Whether there is a finite number."""
-    return value is not None and math.isfinite(value)
+def quantile_name(measure: Measure, quantile: float) -> str:
+    """``p99``, ``first chunk p99``."""
+    name = f"p{quantile * 100:.10g}"
+    return name if measure is Measure.LATENCY else f"first chunk {name}"

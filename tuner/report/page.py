@@ -15,7 +15,7 @@ from tuner import __version__
 from tuner.interval import Interval
 from tuner.recommend.types import Candidate, Recommendation, Statement
 from tuner.report import answer, names, words
-from tuner.report.data import Pairs, ReportData, StageRow, Table, View
+from tuner.report.data import Pairs, ReportData, StageRow, Table, View, quantile_name
 from tuner.report.figures import draw_all
 from tuner.report.figures.canvas import PALETTE, Drawing
 from tuner.slo import Verdict
@@ -241,15 +241,15 @@ def _two(value: Interval | None, say: Callable[[float], str]) -> dict[str, str]:
 
 
 def _stages(view: View) -> dict[str, Any]:
-    names = [f"p{q * 100:.10g}" for q in view.quantiles]
-    thresholds = [view.data.threshold_s(q) for q in view.quantiles]
-    return {"quantiles": names, "rows": [_stage(r, thresholds) for r in view.rows]}
+    heads = [quantile_name(measure, q) for measure, q in view.shown]
+    return {"quantiles": heads, "rows": [_stage(view, r) for r in view.rows]}
 
 
-def _stage(row: StageRow, thresholds: Sequence[float | None]) -> dict[str, Any]:
+def _stage(view: View, row: StageRow) -> dict[str, Any]:
     spec = row.stage.spec
     cells = []
-    for (_, value), threshold in zip(row.quantiles, thresholds, strict=True):
+    for measure, quantile in view.shown:
+        value, threshold = row.at(quantile, measure), view.data.threshold_s(quantile, measure)
         cell: dict[str, Any] = dict(_two(value, words.milliseconds))
         cell["over"] = bool(value is not None and threshold is not None and value.mid > threshold)
         cells.append(cell)
