@@ -168,6 +168,28 @@ def test_a_worker_joins_between_stages_and_leaves_with_the_master(null_port: int
     assert joined.wait(10) == 0
 
 
+def test_a_worker_elsewhere_outlives_a_killed_master_and_serves_the_next(null_port: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    code = f"from tuner.load.remote import run_worker; run_worker('127.0.0.1', {port})"
+    elsewhere = subprocess.Popen([sys.executable, "-c", code])
+    listen = ("127.0.0.1", port)
+    try:
+        with LocustSession(target(null_port), BODY, workers=0, listen=listen) as session:
+            first = session.measure(stage(duration_s=0.3))
+            assert session._process is not None
+            os.kill(session._process.pid, signal.SIGKILL)
+            with pytest.raises(GeneratorError, match="killed by signal 9"):
+                session.measure(stage(1, duration_s=0.3))
+            second = session.measure(stage(2, duration_s=0.3))
+        assert first.health.workers == second.health.workers == 1
+    finally:
+        below = psutil.Process(elsewhere.pid).children(recursive=True)
+        elsewhere.send_signal(signal.SIGINT)
+        elsewhere.wait(10)
+    assert gone([p.pid for p in below])
+
+
 def test_a_killed_generator_is_told_and_the_next_stage_starts_another(null_port: int) -> None:
     with LocustSession(target(null_port), BODY) as session:
         session.measure(stage(duration_s=0.3))

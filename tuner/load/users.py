@@ -6,6 +6,7 @@ sources (and workers) the rate is spread.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from tuner.workload.arrivals import ramp_chunks, stream, trace_chunks
 from tuner.workload.payloads import PayloadSet
 
 FLUSH_S = 0.5
+logger = logging.getLogger(__name__)
 
 
 class ArrivalUser(User):
@@ -80,6 +82,7 @@ class ArrivalUser(User):
                 user_instance=self, exception=error, tb=error.__traceback__
             )
             if not self.managed:
+                logger.error("%s", error)
                 self.environment.process_exit_code = error.exit_code
                 self.environment.runner.quit()
             return

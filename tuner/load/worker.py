@@ -22,7 +22,7 @@ from tuner.load.users import ArrivalUser
 
 HELLO, CONFIG, STAGE, DATA = "tuner_hello", "tuner_config", "tuner_stage", "tuner_data"
 USER_WAIT_S = 15.0
-MASTER_SILENCE_S = 10
+MASTER_SILENCE_S = 8
 """A master silent for this long is gone; Locust itself waits a minute."""
 
 
