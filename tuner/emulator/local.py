@@ -7,6 +7,7 @@ POST /invocations answers a request, SIGTERM asks it to end and SIGKILL follows.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 import psutil
 
 from tuner.emulator.backend import Call
+from tuner.emulator.guard import ORPHAN_GRACE_S
 from tuner.emulator.modelclient import (
     HOST,
     ModelAnswer,
@@ -26,6 +28,7 @@ from tuner.emulator.modelclient import (
     connect,
     request_bytes,
 )
+from tuner.errors import InputError
 from tuner.fleet.model import Completion, Fate, Phase
 from tuner.fleet.router import Router, build_router
 from tuner.fleet.service import endless_uniform
@@ -38,6 +41,7 @@ PING_TIMEOUT_S = 2.0
 KILL_AFTER_S = 30.0
 STREAM_TIMEOUT_S = 480.0
 LOG_TAIL = 2000
+FIRST_PORT, LAST_PORT, PORT_STEP = 18_000, 32_000, 10
 RELAUNCH_S = 1.0
 
 
@@ -62,11 +66,42 @@ class LocalInstance:
         return self.log.read().decode("utf-8", "replace").strip()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+class Ports:
+    """Ports for model servers, each tried before it is given out.
+
+    They lie below the range from which systems take ports for outgoing connections, and below
+    32768, the most that multi-model-server accepts; the gaps are for servers that open a
+    second port beside the first.
+    """
+
+    def __init__(self) -> None:
+        slots = (LAST_PORT - FIRST_PORT) // PORT_STEP
+        first = os.getpid() % slots
+        self._order = itertools.cycle(
+            FIRST_PORT + PORT_STEP * ((first + k) % slots) for k in range(slots)
+        )
+        self._slots = slots
+
+    def take(self) -> int:
+        """The next port nobody listens on.
+
+        Raises
+        ------
+        InputError
+            If none is free.
+        """
+        for port in itertools.islice(self._order, self._slots):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((HOST, port))
+                except OSError:
+                    continue
+            return port
+        raise InputError("no free port for a model server", allowed=f"{FIRST_PORT}-{LAST_PORT}")
+
+
+PORTS = Ports()
 
 
 class LocalBackend:
@@ -172,7 +207,7 @@ class LocalBackend:
         task.add_done_callback(self._tasks.discard)
 
     def _launch(self, *, replacement: bool) -> None:
-        instance = LocalInstance(self._next_id, _free_port())
+        instance = LocalInstance(self._next_id, PORTS.take())
         self._next_id += 1
         self._instances[instance.id] = instance
         self._task(self._live(instance, replacement=replacement))
@@ -260,10 +295,14 @@ class LocalBackend:
             connection.close()
         instance.idle.clear()
         self._instances.pop(instance.id, None)
+        self._abandon(instance)
+        instance.log.close()
+
+    def _abandon(self, instance: LocalInstance) -> None:
+        """Close the guard's pipe: what is left of the server is killed soon."""
         if instance.life is not None:
             os.close(instance.life)
             instance.life = None
-        instance.log.close()
 
     # -- requests -------------------------------------------------------------------------
 
@@ -324,10 +363,10 @@ class LocalBackend:
     async def close(self) -> None:
         """End every model server and wait until all are gone."""
         self._closed = True
-        for instance in self._instances.values():
-            self._terminate(instance)
+        for instance in list(self._instances.values()):
+            self._abandon(instance)
         if self._tasks:
-            _, stuck = await asyncio.wait(self._tasks, timeout=5.0)
+            _, stuck = await asyncio.wait(self._tasks, timeout=2.0 * ORPHAN_GRACE_S)
             for task in stuck:
                 task.cancel()
             if stuck:

@@ -17,7 +17,7 @@ from types import TracebackType
 from tuner.errors import TunerError
 
 READY_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 10.0
 
 
 class EmulatorProcess:
