@@ -5,7 +5,7 @@ process that simulates 1 000 policies over 14 days. Beside it: simulating the re
 
 Accuracy: days of traffic, routings and targets against `simulator.des`, which draws every
 arrival and service time. The RANDOM capacity table is the closed form of M/M/4; that of
-LEAST_OUTSTANDING_REQUESTS is filled from long simulated stretches at fixed loads.
+LEAST_OUTSTANDING_REQUESTS is the latency curve with the pooling exponent that four workers have.
 
 Run ``python tests/benchmarks/policy_speed.py [--quick] [--json]``.
 """
@@ -24,17 +24,19 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.fleet.batch import least_outstanding_waits
 from tuner.fleet.service import ServiceTime
 from tuner.fleet.spec import RoutingStrategy
 from tuner.queueing import mmc
 from tuner.queueing.capacity import ViolationTable
+from tuner.queueing.latency_curve import LatencyCurve
 from tuner.simulator.des import RequestModel, run_requests
 from tuner.simulator.inputs import LaunchLag, PolicyGrid, SimulationOptions
 from tuner.simulator.simulate import simulate
+from tuner.slo import LatencyObjective
 
 MEAN_S, WORKERS, SLO_S = 0.05, 4, 0.3
 LAM_STAR_PER_MIN = 3597.70
+POOLING = 0.93
 LAGS = LaunchLag.of([200.0, 240.0, 300.0, 330.0, 420.0])
 ONE_LAG = LaunchLag.of(280.0)
 """Where single days are compared: a spike hangs on the very lag drawn, whatever the method."""
@@ -64,28 +66,11 @@ def random_table(counts: int) -> ViolationTable:
     return ViolationTable(np.arange(1, counts + 1), busy, delay, probability, WORKERS / MEAN_S)
 
 
-def least_table(counts: int, steps: int, lanes: int, rng: np.random.Generator) -> ViolationTable:
-    """Join the least outstanding of n instances, from simulated waits W.
-
-    The service time is independent of the wait, so each wait gives P(S > room - W) whole.
-    """
-    busy = np.array([0, 0.2, 0.4, 0.5, 0.6, 0.65, 0.7, 0.74, 0.78, 0.82, 0.85, 0.88, 0.9, 0.92])
-    busy = np.append(busy, [0.94, 0.955, 0.97, 0.98, 0.99, 1.0])
-    delay = np.linspace(0.0, SLO_S, 31)
-    probability = np.ones((counts, len(busy), len(delay)))
-    probability[:, 0] = np.exp(-(SLO_S - delay) / MEAN_S)
-    inner = busy[1:-1]
-    rate = np.repeat(inner * WORKERS / MEAN_S, lanes)
-    for n in range(1, counts + 1):
-        gap = rng.standard_exponential((steps, len(rate))) / (rate * n)
-        work = rng.standard_exponential((steps, len(rate))) * MEAN_S
-        wait = least_outstanding_waits(gap, work, WORKERS, n, rng)[steps // 4 :]
-        wait = wait.reshape(-1, len(inner), lanes).transpose(1, 0, 2).reshape(len(inner), -1)
-        for j, d in enumerate(delay):
-            room = np.maximum(SLO_S - d - wait, 0.0)
-            probability[n - 1, 1:-1, j] = np.exp(-room / MEAN_S).mean(axis=1)
-    probability = np.maximum.accumulate(np.maximum.accumulate(probability, axis=1), axis=2)
-    return ViolationTable(np.arange(1, counts + 1), busy, delay, probability, WORKERS / MEAN_S)
+def least_table(counts: int) -> ViolationTable:
+    """Join the least outstanding of n instances: the latency curve the product fits."""
+    demand = -MEAN_S * np.log1p(-(np.arange(2000) + 0.5) / 2000)
+    curve = LatencyCurve(demand, float(WORKERS), pooling=POOLING)
+    return curve.violation_table(LatencyObjective(0.99, SLO_S), counts)
 
 
 def day(kind: str, low: float, high: float, minutes: int, rng: np.random.Generator) -> FloatArray:
@@ -167,9 +152,7 @@ def accuracy(quick: bool) -> list[Case]:
     counts = 24
     tables = {
         RoutingStrategy.RANDOM: random_table(counts),
-        RoutingStrategy.LEAST_OUTSTANDING_REQUESTS: least_table(
-            8, 1500 if quick else 6000, 8 if quick else 24, rng
-        ),
+        RoutingStrategy.LEAST_OUTSTANDING_REQUESTS: least_table(counts),
     }
     made = []
     for routing, table in tables.items():

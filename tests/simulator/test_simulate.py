@@ -63,10 +63,11 @@ def test_fluid_overload_and_recovery(least: bool) -> None:
     assert_allclose(line.violation_share[1:5], 1.0)
     if least:
         assert_allclose(line.delay_s[5:8], [15.0, 15.0, 0.0], atol=1e-6)
-        assert_allclose(line.violation_share[5:7], [1.0, 4 / 6], atol=0.01)
+        assert_allclose(line.violation_share[6], (40 - 0.5 * 640 / 240) / 60, atol=0.005)
     else:
         assert_allclose(line.delay_s[5:9], [75.0, 52.5, 30.0, 7.5], atol=1e-6)
-        assert_allclose(line.violation_share[5:9], [0.5, 0.5, 0.5, 1 / 6], atol=0.01)
+        last = 0.5 * (20 - 0.5 * 320 / 120) / 60  # no longer late half a second before empty
+        assert_allclose(line.violation_share[5:9], [0.5] * 3 + [last], atol=0.002)
     assert_array_equal(line.violation_share[9:], 0.0)
 
 

@@ -28,6 +28,8 @@ def _check(table: ViolationTable) -> None:
         raise ValueError("a violation table's axes must match its probabilities")
     if not np.array_equal(table.instance_count, np.arange(1, c + 1)):
         raise ValueError("a violation table counts instances from 1 without gaps")
+    if table.delay_s[0] != 0.0 or (np.diff(table.delay_s) <= 0.0).any():
+        raise ValueError("a violation table's delays must ascend from 0")
     if not table.saturation_rate_per_s > 0.0:
         raise ValueError(f"saturation rate must be positive: {table.saturation_rate_per_s}")
     if not ((table.probability >= 0.0) & (table.probability <= 1.0)).all():
@@ -45,6 +47,7 @@ class Lookup:
         self.max_count = max_count
         self.rate_per_s = float(table.saturation_rate_per_s)
         self.delay_s = table.delay_s.astype(np.float64)
+        self._wide_s = float(self.delay_s[-1]) / 20.0
         rows = min(max_count, len(table.instance_count))
         grid = np.linspace(0.0, 1.0, _FINE + 1)
         # Interpolate along utilisation once: index and weight are the same for every row.
@@ -79,23 +82,51 @@ class Lookup:
         return result
 
     def queued(
-        self, count: NDArray[np.int64], utilization: FloatArray, delay_s: FloatArray
+        self,
+        count: NDArray[np.int64],
+        utilization: FloatArray,
+        from_s: FloatArray,
+        to_s: FloatArray,
     ) -> FloatArray:
-        """P(violation) behind a backlog, arrays of one shape (k,); nearest in utilisation."""
+        """Mean P(violation) while the delay runs evenly from one value to another.
+
+        Arrays of one shape (k,); nearest in utilisation, trapezoids between the delays.
+        """
         cell = np.minimum(utilization * _FINE + 0.5, _FINE).astype(np.int64)
-        row = self._row[count]
-        depth = len(self.delay_s)
-        flat = (row * (_FINE + 1) + cell) * depth
+        start = (self._row[count] * (_FINE + 1) + cell) * len(self.delay_s)
+        share = self._at(start, (from_s + to_s) / 2.0)
+        wide = np.flatnonzero(np.abs(to_s - from_s) > self._wide_s)
+        if len(wide):
+            low, high = from_s[wide], to_s[wide]
+            area = self._area(start[wide], high) - self._area(start[wide], low)
+            share[wide] = area / (high - low)
+        return share
+
+    def _at(self, start: NDArray[np.int64], delay_s: FloatArray) -> FloatArray:
         values = self._fine.ravel()
+        depth = len(self.delay_s)
         if depth == 1:
-            alone: FloatArray = values[flat].astype(np.float64)
+            alone: FloatArray = values[start].astype(np.float64)
             return alone
         right = np.clip(np.searchsorted(self.delay_s, delay_s), 1, depth - 1)
         left_s = self.delay_s[right - 1]
         weight = np.minimum((delay_s - left_s) / (self.delay_s[right] - left_s), 1.0)
-        low = values[flat + right - 1]
-        share: FloatArray = low + (values[flat + right] - low) * weight
+        low = values[start + right - 1]
+        share: FloatArray = low + (values[start + right] - low) * weight
         return share
+
+    def _area(self, start: NDArray[np.int64], delay_s: FloatArray) -> FloatArray:
+        """Integral of P over the delay from 0; beyond the last delay P stays what it is."""
+        depth = len(self.delay_s)
+        right = np.searchsorted(self.delay_s, delay_s, side="right")
+        grid = self._fine.ravel()[start[:, None] + np.arange(depth)].astype(np.float64)
+        pieces = (grid[:, 1:] + grid[:, :-1]) / 2.0 * np.diff(self.delay_s)
+        whole = np.concatenate([np.zeros((len(start), 1)), pieces.cumsum(axis=1)], axis=1)
+        lane = np.arange(len(start))
+        before = right - 1
+        here = (grid[lane, before] + self._at(start, delay_s)) / 2.0
+        area: FloatArray = whole[lane, before] + here * (delay_s - self.delay_s[before])
+        return area
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,6 +17,9 @@ from tuner.simulator.lookup import Lookup
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+_BRIEF_UTILIZATION = 0.97
+"""A group that takes all traffic for a minute or two has no time to grow the random queue of
+a higher utilisation; what it cannot serve at all is in its backlog."""
 _DRAINED = 1e-6
 """Requests: less than this left over by rounding is no backlog."""
 
@@ -65,23 +68,25 @@ class Queues:
         after = _drained(self.backlog + ((1.0 - part) * rate_per_s - full) * SUBSTEP_S)
         fresh_after = _drained(self.fresh_backlog + (part * rate_per_s - fresh_full) * SUBSTEP_S)
 
+        busy = np.minimum(rate_per_s / np.maximum(count * mu, 1e-9), 1.0)
         share = np.ones(len(count))
         worst_s = np.zeros(len(count))
         some = np.flatnonzero((self.old > 0) & (part < 1.0))
         if len(some):
-            waited = (self.backlog[some] + after[some]) / 2.0
-            busy = np.minimum((1.0 - part[some]) * rate_per_s[some] / full[some], 1.0)
-            share[some] = self.lookup.queued(count[some], busy, waited / full[some])
-            worst_s[some] = np.maximum(self.backlog[some], after[some]) / full[some]
+            begin_s, end_s = self.backlog[some] / full[some], after[some] / full[some]
+            share[some] = self.lookup.queued(count[some], busy[some], begin_s, end_s)
+            worst_s[some] = np.maximum(begin_s, end_s)
         young = np.flatnonzero(self.fresh > 0)
         if len(young):
-            waited = (self.fresh_backlog[young] + fresh_after[young]) / 2.0
-            busy = np.minimum(part[young] * rate_per_s[young] / fresh_full[young], 1.0)
-            group = self.fresh[young] if self.least else count[young]
-            late = self.lookup.queued(group, busy, waited / fresh_full[young])
+            begin_s = self.fresh_backlog[young] / fresh_full[young]
+            end_s = fresh_after[young] / fresh_full[young]
+            group, load = count[young], busy[young]
+            if self.least:
+                group = self.fresh[young]
+                load = np.minimum(rate_per_s[young] / fresh_full[young], _BRIEF_UTILIZATION)
+            late = self.lookup.queued(group, load, begin_s, end_s)
             share[young] += part[young] * (late - share[young])
-            delay_s = np.maximum(self.fresh_backlog[young], fresh_after[young]) / fresh_full[young]
-            worst_s[young] = np.maximum(worst_s[young], delay_s)
+            worst_s[young] = np.maximum(worst_s[young], np.maximum(begin_s, end_s))
         alone = np.flatnonzero(count == 0)
         if len(alone):
             worst_s[alone] = np.where(after[alone] > 0.0, np.inf, 0.0)
