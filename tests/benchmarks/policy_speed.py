@@ -81,7 +81,7 @@ def day(kind: str, low: float, high: float, minutes: int, rng: np.random.Generat
         start = minutes // 4
         mean = mean * (1.0 + 0.5 * np.clip((t - start) / 10.0, 0, 1) * (t < start + 60))
     elif kind == "spike":
-        mean = mean * np.where((t >= minutes // 3) & (t < minutes // 3 + 15), 2.2, 1.0)
+        mean = mean * np.where((t >= minutes // 3) & (t < minutes // 3 + 10), 2.2, 1.0)
     return rng.poisson(60.0 * mean).astype(np.float64)
 
 
@@ -154,43 +154,46 @@ def accuracy(quick: bool) -> list[Case]:
         RoutingStrategy.RANDOM: random_table(counts),
         RoutingStrategy.LEAST_OUTSTANDING_REQUESTS: least_table(counts),
     }
-    made = []
-    for routing, table in tables.items():
-        for kind, shares in (
-            ("daily", (0.5, 0.87, 0.95, 1.06)),
-            ("flash", (0.8,)),
-            ("spike", (0.8,)),
-        ):
-            load = day(kind, high / 5.0, high, minutes, rng)
-            for share in shares:
-                grid = PolicyGrid.product(share * LAM_STAR_PER_MIN, 2, counts, 0, 300)
-                least = routing is not RoutingStrategy.RANDOM
-                options = SimulationOptions(least_outstanding=least)
-                fluid = simulate(grid, load, table, ONE_LAG, options=options)
-                model = RequestModel(ServiceTime.exponential(MEAN_S), WORKERS, routing, SLO_S)
-                start = time.perf_counter()
-                exact = run_requests(
-                    *grid.policy(0), load, model, ONE_LAG, np.random.default_rng(3)
-                )
-                took_s = time.perf_counter() - start
-                made.append(
-                    Case(
-                        f"{routing.name.split('_')[0].lower()} {kind} {share:.2f}",
-                        int(exact.requests.sum()),
-                        (
-                            100.0 * float(fluid.violating_share[0, 0]),
-                            100.0 * float(fluid.bad_minute_share[0, 0]),
-                            float(fluid.instance_hours[0, 0]),
-                        ),
-                        (
-                            100.0 * exact.violating_share,
-                            100.0 * exact.bad_minute_share(0.01),
-                            exact.instance_hours,
-                        ),
-                        took_s,
-                    )
-                )
-    return made
+    random, least = tables
+    shares = {random: (0.5, 0.87, 0.95, 1.06), least: (0.87, 1.06)}
+    cases = [(r, "daily", s) for r in tables for s in shares[r]]
+    cases += [(r, kind, 0.8) for r in tables for kind in ("flash", "spike")]
+    loads = {
+        kind: day(kind, high / 5.0, high, minutes, rng) for kind in ("daily", "flash", "spike")
+    }
+    return [compare(tables[r], r, kind, share, loads[kind]) for r, kind, share in cases]
+
+
+def compare(
+    table: ViolationTable, routing: RoutingStrategy, kind: str, share: float, load: FloatArray
+) -> Case:
+    """One policy on one day, both ways. A day of deep overload is replayed three times: what
+    one replay gives varies by a tenth of a point there."""
+    grid = PolicyGrid.product(share * LAM_STAR_PER_MIN, 2, 24, 0, 300)
+    options = SimulationOptions(least_outstanding=routing is not RoutingStrategy.RANDOM)
+    fluid = simulate(grid, load, table, ONE_LAG, options=options)
+    model = RequestModel(ServiceTime.exponential(MEAN_S), WORKERS, routing, SLO_S)
+    start = time.perf_counter()
+    replays = [
+        run_requests(*grid.policy(0), load, model, ONE_LAG, np.random.default_rng(seed))
+        for seed in range(3 if kind == "spike" else 1)
+    ]
+    took_s = (time.perf_counter() - start) / len(replays)
+    return Case(
+        f"{routing.name.split('_')[0].lower()} {kind} {share:.2f}",
+        int(replays[0].requests.sum()),
+        (
+            100.0 * float(fluid.violating_share[0, 0]),
+            100.0 * float(fluid.bad_minute_share[0, 0]),
+            float(fluid.instance_hours[0, 0]),
+        ),
+        (
+            100.0 * float(np.mean([r.violating_share for r in replays])),
+            100.0 * float(np.mean([r.bad_minute_share(0.01) for r in replays])),
+            float(np.mean([r.instance_hours for r in replays])),
+        ),
+        took_s,
+    )
 
 
 def judged(cases: list[Case]) -> list[Figure]:
