@@ -98,7 +98,7 @@ SCENARIOS: dict[str, Scenario] = {
         plain=False,
     ),
     "random x4": Scenario(InstanceSpec(LN, 4), 0.35, 63.15, count=4),
-    "least x4": Scenario(InstanceSpec(LN, 4), 0.35, 75.40, count=4, routing=LEAST),
+    "least x4": Scenario(InstanceSpec(LN, 4), 0.35, 75.20, count=4, routing=LEAST),
     "spells": Scenario(InstanceSpec(LN, 4), 0.35, math.nan, plain=False, slowdown=spells),
     "drift": Scenario(InstanceSpec(LN, 4), 0.35, math.nan, plain=False, slowdown=creeping),
     "random order": Scenario(

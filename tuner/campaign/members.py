@@ -14,9 +14,6 @@ from tuner.queueing.latency_curve import demand_quantiles
 from tuner.slo import LatencyObjective
 from tuner.stats.requests import FloatArray
 
-MARGIN = 1.12
-"""The exponential tail moves a little less than simulation does: by .85 of it for M/M/4, by
-.95 to .99 for bimodal and lognormal demands (24 resamples of 8,000 demands each)."""
 _POINTS = 500
 _HALVINGS = 22
 _NEWTON = 12
@@ -34,7 +31,9 @@ def shifts(
     """ln(crossing of the other / crossing of the model), shape (len(others),).
 
     By the exponential tail of the wait with its exact decay rate, made to cross where the
-    simulation does. Simulating each server would put its own noise into the spread.
+    simulation does. Simulating each server would put its own noise into the spread; against
+    400,000 simulated requests per server the spread is right to 1 % for lognormal demands,
+    5 % low for bimodal and 15 % low for exponential ones, which the t quantile covers.
 
     References
     ----------
@@ -64,7 +63,7 @@ def shifts(
         mid = 0.5 * (below + above_)
         inside = late(mid, factor, slice(None)) < goal
         below, above_ = np.where(inside, mid, below), np.where(inside, above_, mid)
-    return np.asarray(MARGIN * np.log(below[1:] / below[0]))
+    return np.asarray(np.log(below[1:] / below[0]))
 
 
 def _late(

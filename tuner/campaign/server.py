@@ -21,7 +21,7 @@ P_LIMIT = 3e-4
 EFFECT_LIMIT = 0.02
 """A dependence this small (2 % of demand between groups) is tolerated however significant:
 it moves capacity by less than the interval does, and real sockets always have some."""
-TREND_T_LIMIT = 4.0
+TREND_T_LIMIT = 3.6
 TREND_LIMIT = 0.04
 CLUMPED_LIMIT = 0.25
 LEAST_WAITED = 0.01
