@@ -157,7 +157,7 @@ def capacity_of(recorded: Recorded, slo: Slo) -> CapacityModel:
 
 
 def answer(path: Path, ui: Ui, question: Question | None = None, *, out: Path | None = None,
-           page: bool = True) -> Answer:  # fmt: skip
+           page: bool = True, png: bool = True) -> Answer:  # fmt: skip
     """Work out the recommendation of a run and write its files.
 
     Raises
@@ -190,7 +190,7 @@ def answer(path: Path, ui: Ui, question: Question | None = None, *, out: Path | 
         # An older answer must not be applied by mistake.
         (target / "terraform.tfvars").unlink(missing_ok=True)
     if page:
-        files.extend(write_page(recorded, slo, recommendation, tfvars, target))
+        files.extend(write_page(recorded, slo, recommendation, tfvars, target, png=png))
     return Answer(recommendation, json_text, tuple(files))
 
 

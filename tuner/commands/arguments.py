@@ -220,6 +220,7 @@ def _recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--out", metavar="DIR", help="write there instead of into the run directory"
     )
     parser.add_argument("--no-report", action="store_true", help="write no page and no figures")
+    parser.add_argument("--png", action="store_true", help="figures as PNG too, as tuner report")
 
 
 def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

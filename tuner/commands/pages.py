@@ -14,6 +14,7 @@ from tuner.report.figures import draw_all
 from tuner.report.page import render_html
 from tuner.slo import Slo
 from tuner.store.files import write_whole
+from tuner.terraform.snippets import aws_cli_text, cloudformation_text
 from tuner.units import s_to_h, s_to_ms
 
 if TYPE_CHECKING:
@@ -21,11 +22,17 @@ if TYPE_CHECKING:
 
 
 def write_page(
-    recorded: Recorded, slo: Slo, recommendation: Recommendation, tfvars: str | None, out: Path
+    recorded: Recorded,
+    slo: Slo,
+    recommendation: Recommendation,
+    tfvars: str | None,
+    out: Path,
+    *,
+    png: bool,
 ) -> list[Path]:
     """Write ``report.html`` and the figures; returns what was written."""
     data = report_data(recorded, slo, recommendation, tfvars)
-    drawn = draw_all(View.of(data), png=True)
+    drawn = draw_all(View.of(data), png=png)
     page = out / "report.html"
     write_whole(page, render_html(data, drawn))
     figures = out / "figures"
@@ -77,8 +84,22 @@ def report_data(
             f"tuner report reports/{recorded.path.name}",
         ),
         tfvars=tfvars,
+        snippets=_snippets(recorded, recommendation),
         duration_s=seconds,
         money_spent_usd=hours * price if price is not None else None,
+    )
+
+
+def _snippets(
+    recorded: Recorded, recommendation: Recommendation | None
+) -> tuple[tuple[str, str], ...]:
+    if recommendation is None or recommendation.chosen is None:
+        return ()
+    endpoint = recorded.meta["endpoint"]
+    names = {"endpoint_name": str(endpoint["name"]), "variant_name": str(endpoint["variant"])}
+    return (
+        ("AWS CLI", aws_cli_text(recommendation, **names)),
+        ("CloudFormation", cloudformation_text(recommendation, **names)),
     )
 
 

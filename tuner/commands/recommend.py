@@ -34,6 +34,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         question_of(args),
         out=Path(args.out) if args.out else None,
         page=not args.no_report,
+        png=args.png,
     )
     return deliver(result, ui, as_json=args.json)
 
