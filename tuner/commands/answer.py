@@ -156,8 +156,15 @@ def capacity_of(recorded: Recorded, slo: Slo) -> CapacityModel:
     return capacity
 
 
-def answer(path: Path, ui: Ui, question: Question | None = None, *, out: Path | None = None,
-           page: bool = True, png: bool = True) -> Answer:  # fmt: skip
+def answer(
+    path: Path,
+    ui: Ui,
+    question: Question | None = None,
+    *,
+    out: Path | None = None,
+    page: bool = True,
+    png: bool = True,
+) -> Answer:
     """Work out the recommendation of a run and write its files.
 
     Raises

@@ -97,10 +97,11 @@ def _snippets(
         return ()
     endpoint = recorded.meta["endpoint"]
     names = {"endpoint_name": str(endpoint["name"]), "variant_name": str(endpoint["variant"])}
-    return (
+    texts = (
         ("AWS CLI", aws_cli_text(recommendation, **names)),
         ("CloudFormation", cloudformation_text(recommendation, **names)),
     )
+    return tuple((title, text) for title, text in texts if text)
 
 
 def _date(recorded: Recorded) -> str:
