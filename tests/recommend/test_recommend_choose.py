@@ -93,6 +93,8 @@ def test_equal_cost_is_decided_by_misses() -> None:
     assert cheapest(made, np.array([True, True])) == 1
     assert cheapest(made, np.array([True, False])) == 0
     assert cheapest(made, np.array([False, False])) is None
+    same = scores([10.0, 10.0, 10.0], np.full((3, 9), 0.001))
+    assert cheapest(same, np.ones(3, bool), np.array([0.3, 0.1, 0.2])) == 1
 
 
 def test_bootstrap_bound_of_equal_days_is_their_share() -> None:

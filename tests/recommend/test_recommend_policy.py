@@ -75,6 +75,16 @@ def test_constant_traffic_gets_the_fleet_that_arithmetic_gives() -> None:
     assert got.chosen.expected.instance_hours_per_day.mid == pytest.approx(120.0, abs=0.5)
 
 
+def test_a_record_that_never_scales_gets_a_usual_target() -> None:
+    got = recommend(
+        capacity(), hours(peak=0.25), slo=SLO, constraints=CONSTRAINTS, launch_lag_s=300.0
+    )
+    assert got.chosen is not None
+    assert got.chosen.policy is not None
+    assert got.chosen.bounds.min_capacity == 1
+    assert got.chosen.policy.target_value == pytest.approx(0.7 * RATE_PER_MIN, rel=0.08)
+
+
 def test_a_mild_day_saves_against_the_half_rule_and_holds_the_budget() -> None:
     got = answer()
     assert got.verdict is Verdict.MET

@@ -25,8 +25,8 @@ AWS_SAFETY_FACTOR = 0.5
 one instance x 0.5 x 60."""
 COMMON_SHARE = 0.7
 AWS_COOLDOWN_S = 300
-FRONT_POINTS = 10
-REJECTED_POINTS = 8
+FRONT_POINTS = 8
+REJECTED_POINTS = 7
 
 
 @dataclass(frozen=True, slots=True)

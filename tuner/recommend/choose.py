@@ -21,6 +21,7 @@ SCORING_SHARE = 1.0 / 3.0
 FEWEST_DAYS_TO_SPLIT = 4
 NO_REQUESTS = 1e-9
 """Stands for the requests of silent days, so that their share of slow ones is 0."""
+EQUAL_MISSES = 1e-4
 EQUAL_COST = 1.005
 """Costs within half a percent count as equal; then fewer misses win."""
 
@@ -160,13 +161,19 @@ def plain_shares(scores: Scores) -> tuple[FloatArray, FloatArray, FloatArray]:
     return scores.violating_share, scores.bad.mean(axis=1), scores.unsafe.mean(axis=1)
 
 
-def cheapest(scores: Scores, allowed: BoolArray) -> int | None:
-    """Index of the cheapest allowed policy; among equally cheap ones that with fewest misses."""
+def cheapest(scores: Scores, allowed: BoolArray, dislike: FloatArray | None = None) -> int | None:
+    """Index of the cheapest allowed policy.
+
+    Among equally cheap ones that with the fewest misses, and among equal misses the one least
+    disliked, shape (p,).
+    """
     if not allowed.any():
         return None
     cost = np.where(allowed, scores.cost, np.inf)
     near = np.flatnonzero(cost <= cost.min() * EQUAL_COST)
-    return int(near[np.argmin(scores.violating_share[near])])
+    misses = np.rint(scores.violating_share[near] / EQUAL_MISSES)
+    last = np.zeros(near.size) if dislike is None else dislike[near]
+    return int(near[np.lexsort((last, misses))[0]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,11 +191,20 @@ class Choice:
     refuted: int | None = None
 
 
-def choose(scores: Scores, weekend: BoolArray, budgets: Budgets, seed: int) -> Choice:
-    """Cheapest policy whose upper bounds meet the budgets on choosing days, then scored."""
+def choose(
+    scores: Scores,
+    weekend: BoolArray,
+    budgets: Budgets,
+    seed: int,
+    dislike: FloatArray | None = None,
+) -> Choice:
+    """Cheapest policy whose upper bounds meet the budgets on choosing days, then scored.
+
+    ``dislike``, shape (p,), decides between policies of equal cost and misses.
+    """
     chosen_on, scored_on = split(weekend)
     met = meets(upper_bounds(scores.days(chosen_on), seed), budgets)
-    first = cheapest(scores.days(chosen_on), met.all)
+    first = cheapest(scores.days(chosen_on), met.all, dislike)
     everything = np.arange(weekend.size)
     if first is None or not scored_on.size:
         return Choice(first, chosen_on, scored_on, met)
@@ -196,7 +212,7 @@ def choose(scores: Scores, weekend: BoolArray, budgets: Budgets, seed: int) -> C
     if confirmed:
         return Choice(first, chosen_on, scored_on, met)
     met = meets(upper_bounds(scores, seed), budgets)
-    again = cheapest(scores, met.all)
+    again = cheapest(scores, met.all, dislike)
     return Choice(again, everything, np.arange(0), met, refuted=first)
 
 

@@ -26,6 +26,8 @@ Choice = tuple[TargetTrackingPolicy | None, CapacityBounds]
 
 HOURS_PER_DAY = 24.0
 DAYS_PER_MONTH = HOURS_PER_MONTH / HOURS_PER_DAY
+DAYS_BY_COUNTS = 16_000
+"""Days times instance counts tabulated at once: about 15 MB per array of two hours."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +95,7 @@ def score(
     """Simulate policies at ``factor`` times the middle capacity."""
     traffic = world.days if days is None else days
     table = replace(world.table, saturation_rate_per_s=world.table.saturation_rate_per_s * factor)
-    options = world.options(grid.metric)
+    options = roomy(world.options(grid.metric), grid, float(traffic.max()))
     lag = launch or world.launch
     result = simulate(grid, traffic, table, lag, seed=world.seed, options=options)
     lose = world.resilience
@@ -102,6 +104,19 @@ def score(
         safe = simulate(grid, traffic, worse, lag, seed=world.seed, options=options)
         return replace(scores_of(world, result), unsafe=1.0 - safe.spare_safe_share)
     return scores_of(world, result)
+
+
+def roomy(options: SimulationOptions, grid: PolicyGrid, peak_per_min: float) -> SimulationOptions:
+    """Options that keep the simulator's tables (days x instance counts) inside the memory.
+
+    Many days of a large fleet are simulated in several blocks instead of one.
+    """
+    largest = int(grid.max_capacity.max())
+    if grid.metric is ScalingMetric.INVOCATIONS:
+        wish = math.ceil(peak_per_min / float(grid.target_value.min()))
+        largest = min(largest, max(wish, int(grid.min_capacity.max())))
+    days = max(1, DAYS_BY_COUNTS // max(1, largest))
+    return replace(options, lanes_per_block=min(options.lanes_per_block, days * len(grid)))
 
 
 def scores_of(world: World, result: SimulationResult) -> Scores:

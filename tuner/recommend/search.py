@@ -31,6 +31,7 @@ COARSE_SHARES = np.concatenate([np.arange(0.30, 0.80, 0.05), np.arange(0.80, 1.1
 """Targets as a share of what an instance carries at the peak's count, the lower bound.
 
 Above 1 is possible: short excursions fit the budget of bad minutes."""
+USUAL_SHARE = 0.7
 FINE_STEPS = np.array([-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75])
 FINE_REACH = 1.34
 """The outermost fine step just meets the neighbouring coarse target."""
@@ -184,7 +185,7 @@ def make_grid(
     pairs = []
     for target, top in zip(targets.tolist(), needed.tolist(), strict=True):
         for low in lows.tolist():
-            high = max(low, min(top, ground.ceiling))
+            high = max(low, min(max(top, low + 1), ground.ceiling))
             for out_s in cooldowns[0]:
                 pairs += [
                     (
@@ -218,7 +219,7 @@ def search(
     first = (cooldowns[0][:1], cooldowns[1][:1])
     coarse = make_grid(world, ground, metric, COARSE_SHARES, lows, first)
     scores = score(world, coarse, factor=world.low_factor)
-    choice = choose(scores, weekend, budgets, world.seed)
+    choice = choose(scores, weekend, budgets, world.seed, _dislike(world, ground, coarse))
     best = choice.index if choice.index is not None else choice.refuted
     shares, near = COARSE_SHARES[:0], lows[:0]
     if best is not None:
@@ -238,12 +239,24 @@ def search(
         return Found(coarse, scores, choice, beside_scores)
     scores = stacked([scores, extra.policies(np.arange(own))])
     grid = joined(coarse, fine.subset(np.arange(own)))
-    return Found(grid, scores, choose(scores, weekend, budgets, world.seed), beside_scores)
+    choice = choose(scores, weekend, budgets, world.seed, _dislike(world, ground, grid))
+    return Found(grid, scores, choice, beside_scores)
 
 
 def joined(a: PolicyGrid, b: PolicyGrid) -> PolicyGrid:
     """Two grids of one metric as one."""
     return PolicyGrid.of([g.policy(i) for g in (a, b) for i in range(len(g))])
+
+
+def _dislike(world: World, ground: Ground, grid: PolicyGrid) -> FloatArray:
+    """Distance of each target from the usual one, for records that do not determine it.
+
+    A fleet that never has to grow costs the same under every target; then a usual one is
+    better than the end of the range tried.
+    """
+    usual = targets_of(world, ground, grid.metric, np.array([USUAL_SHARE]))[0]
+    distance: FloatArray = np.abs(grid.target_value / usual - 1.0)
+    return distance
 
 
 def _nearest_share(world: World, ground: Ground, metric: ScalingMetric, target: float) -> int:

@@ -21,7 +21,7 @@ from tuner.recommend.choose import (
     upper_bounds,
 )
 from tuner.recommend.constraints import describe_resilience
-from tuner.recommend.evaluate import Choice, World, grid_of, monthly_usd
+from tuner.recommend.evaluate import Choice, World, grid_of, monthly_usd, roomy
 from tuner.recommend.rates import scaled_table
 from tuner.recommend.search import Found, Ground
 from tuner.recommend.types import Schedule, Statement
@@ -37,6 +37,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 DAILY_LEVEL = 0.90
 WORTH_SAYING = 0.03
+LARGEST_JUMP = 6.0
 
 
 def binding(found: Found, budgets: Budgets, world: World) -> list[Statement]:
@@ -181,7 +182,8 @@ def surges(world: World, ground: Ground, choice: Choice) -> list[Statement]:
     grid = grid_of([choice])
     policy, bounds = grid.policy(0)
     table = scaled_table(world.table, world.low_factor)
-    options = replace(world.options(policy.metric), dispersion=1.0)
+    steady = replace(world.options(policy.metric), dispersion=1.0)
+    options = roomy(steady, grid, LARGEST_JUMP * start)
     ramp = largest_ramp(policy, bounds, table, world.launch, start, options=options)
     jump = largest_jump(policy, bounds, table, world.launch, start, options=options)
     where = f"From {n} instance{'s' if n > 1 else ''} " + (
