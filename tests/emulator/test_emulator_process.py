@@ -15,7 +15,6 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
@@ -23,7 +22,7 @@ from emulator_harness import Start, ThreadedEmulator, wait_for
 
 from tuner.emulator.presets import preset, preset_names
 from tuner.emulator.process import EmulatorProcess
-from tuner.emulator.specfile import parse_spec
+from tuner.emulator.specfile import parse_fault_script, parse_spec
 from tuner.errors import InputError, PlanError, TunerError
 
 
@@ -110,6 +109,16 @@ def test_empirical_service_from_a_csv_file(tmp_path: Path) -> None:
         parse_spec(text, "elsewhere/spec.toml")
 
 
+def test_faults_from_a_script(tmp_path: Path) -> None:
+    script = tmp_path / "faults.toml"
+    script.write_text('[[faults]]\nkind = "error"\nstatus = 503\n')
+    with EmulatorProcess("null", arguments=["--faults", str(script)]) as emulator:
+        assert post(emulator.url, f"/endpoints/{emulator.endpoint_name}/invocations")[0] == 503
+    with pytest.raises(PlanError) as caught:
+        parse_fault_script("x = 1\n[[faults]]\nshare = 2\n", "f.toml")
+    assert {p.key for p in caught.value.problems} == {"x", "faults[0].kind", "faults[0].share"}
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_are_valid(name: str) -> None:
     spec = preset(name)
@@ -170,7 +179,7 @@ minute_seconds = 1.0
 [endpoint]
 name = "faulty"
 instance_count = 3
-launch_lag_s = 6.0
+launch_lag_s = 40.0
 routing = "LEAST_OUTSTANDING_REQUESTS"
 [instance]
 workers = 2
@@ -190,8 +199,8 @@ def test_reset_and_drip(start: Start) -> None:
     body = client.invoke_endpoint(EndpointName="faulty", Body=b"")["Body"]
     headed = time.monotonic() - began
     assert json.loads(body.read()) == {"predictions": [0.5]}
-    assert headed < 0.15
-    assert time.monotonic() - began == pytest.approx(0.3, abs=0.15)
+    assert time.monotonic() - began >= 0.29
+    assert time.monotonic() - began - headed > 0.15
     assert admin(emulator, "DELETE", "/_tuner/faults") == {"faults": []}
     assert client.invoke_endpoint(EndpointName="faulty", Body=b"")["Body"].read()
 
@@ -272,7 +281,7 @@ def test_admin_refuses_nonsense(start: Start) -> None:
 
 
 def test_latency_over_sockets_follows_the_model(tmp_path: Path) -> None:
-    """An idle endpoint with constant service: what the client sees beyond it is under 1 ms."""
+    """An idle endpoint with constant service: the client sees it, within 1 ms."""
     text = '[endpoint]\nname = "exact"\n[instance]\nworkers = 4\nservice = { mean_ms = 10.0 }\n'
     path = tmp_path / "exact.toml"
     path.write_text(text)
@@ -285,5 +294,5 @@ def test_latency_over_sockets_follows_the_model(tmp_path: Path) -> None:
             connection.getresponse().read()
             times.append(time.perf_counter() - began)
         connection.close()
-    assert min(times) >= 0.010
-    assert np.median(times) - 0.010 < 0.0015
+    # The fastest of many is what the emulator itself adds, however busy the machine.
+    assert 0.010 <= min(times) < 0.011

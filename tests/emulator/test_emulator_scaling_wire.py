@@ -74,7 +74,7 @@ class Load:
 
 
 def test_target_tracking_scales_out_and_in(start: Start) -> None:
-    emulator = start(FAST.replace("0.5", "0.25"))
+    emulator = start(FAST.replace("0.5", "0.25").replace("lag_s = 30", "lag_s = 240"))
     scaling = emulator.client("application-autoscaling")
     scaling.register_scalable_target(**resource(emulator), MinCapacity=1, MaxCapacity=4)
     # 120 requests a second are 30 in a control minute of 0.25 s: 3 instances at 10 each.
@@ -87,9 +87,10 @@ def test_target_tracking_scales_out_and_in(start: Start) -> None:
         ),
     )
     assert len(put["Alarms"]) == 2
+    began = dt.datetime.now(dt.UTC)
     with Load(emulator, 120.0):
         status, count, desired = wait_for(
-            lambda: (seen := current(emulator))[2] > 1 and seen, timeout_s=8
+            lambda: (seen := current(emulator))[2] > 1 and seen, timeout_s=15
         )
         assert (status, count) == ("Updating", 1)
         assert desired in (3, 4)
@@ -108,8 +109,9 @@ def test_target_tracking_scales_out_and_in(start: Start) -> None:
     first = activities[-1]
     assert first["Description"].startswith("Setting desired instance count to")
     assert first["EndTime"] > first["StartTime"]
-    age_s = abs((dt.datetime.now(dt.UTC) - first["StartTime"]).total_seconds())
-    assert age_s < 60
+    # Three whole minutes above the target at least, whatever the phase of the clock.
+    assert (first["StartTime"] - began).total_seconds() >= 3 * 0.25
+    assert first["StartTime"] < dt.datetime.now(dt.UTC)
     # Without traffic the variant publishes zeros, and 15 quiet minutes scale it in.
     wait_for(lambda: current(emulator) == ("InService", 1, 1), timeout_s=25)
 
@@ -134,7 +136,7 @@ def test_concurrency_policy_scales_out_on_ten_second_datapoints(start: Start) ->
         wait_for(lambda: current(emulator)[2] == 3)
     # Three or four datapoints of ten control seconds are 2.0 to 2.7 s here; the 60 s metrics
     # would need 12 s.
-    assert 1.5 < time.monotonic() - began < 6.0
+    assert 1.5 < time.monotonic() - began < 11.0
 
 
 def test_suspended_target_does_not_move(start: Start) -> None:
@@ -181,7 +183,7 @@ def test_suspended_target_does_not_move(start: Start) -> None:
 
 
 def test_bounds_move_the_count(start: Start) -> None:
-    emulator = start(FAST)
+    emulator = start(FAST.replace("launch_lag_s = 30.0", "launch_lag_s = 240.0"))
     scaling = emulator.client("application-autoscaling")
     scaling.register_scalable_target(**resource(emulator), MinCapacity=2, MaxCapacity=4)
     assert current(emulator) == ("Updating", 1, 2)

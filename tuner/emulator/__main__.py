@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tuner.emulator.presets import preset, preset_names
 from tuner.emulator.server import Ready, serve
-from tuner.emulator.spec import EmulatorSpec
-from tuner.emulator.specfile import parse_spec
+from tuner.emulator.specfile import parse_fault_script, parse_spec
 from tuner.errors import InputError, TunerError
 
 
@@ -21,6 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--preset", choices=preset_names(), default="demo")
     what.add_argument("--spec", type=Path, help="a TOML file")
     parser.add_argument("--local", metavar="COMMAND", help="real model servers; uses {port}")
+    parser.add_argument("--faults", type=Path, help="a TOML file of [[faults]]")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 for a free one")
     parser.add_argument("--minute-seconds", type=float, help="length of a control minute")
@@ -29,19 +29,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def load_spec(path: Path) -> EmulatorSpec:
-    """The specification in a file.
+def read_text(path: Path) -> str:
+    """The text of a file.
 
     Raises
     ------
     InputError
-        If it cannot be read, or is not valid.
+        If it cannot be read.
     """
     try:
-        text = path.read_text("utf-8")
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the specification: {error}", value=str(path)) from None
-    return parse_spec(text, str(path))
+        raise InputError(f"cannot read the file: {error}", value=str(path)) from None
 
 
 def _announce(ready: Ready) -> None:
@@ -58,9 +57,16 @@ def main() -> int:
     """Run; returns the exit code."""
     options = _parser().parse_args()
     try:
-        spec = load_spec(options.spec) if options.spec else preset(options.preset)
+        spec = (
+            parse_spec(read_text(options.spec), str(options.spec))
+            if options.spec
+            else preset(options.preset)
+        )
         if options.minute_seconds is not None:
             spec = spec.with_minute_seconds(options.minute_seconds)
+        if options.faults is not None:
+            faults = parse_fault_script(read_text(options.faults), str(options.faults))
+            spec = replace(spec, faults=(*spec.faults, *faults))
         if options.local is not None:
             spec = spec.with_local_command(options.local)
         on_ready = _announce if options.announce else _say

@@ -278,6 +278,30 @@ def parse_faults(tables: list[Table]) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
+def parse_fault_script(text: str, source: str) -> tuple[Fault, ...]:
+    """Read a TOML file that holds nothing but ``[[faults]]``.
+
+    Raises
+    ------
+    PlanError
+        With every problem found.
+    """
+    problems: list[Problem] = []
+    top = Table(_toml(text, source), "", problems, Path(source).parent)
+    faults = parse_faults(top.tables("faults"))
+    top.done()
+    if problems:
+        raise PlanError(source, problems)
+    return faults
+
+
+def _toml(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PlanError(source, [Problem("(file)", f"not valid TOML: {error}")]) from None
+
+
 def _response(table: Table | None) -> ResponseSpec:
     if table is None:
         return ResponseSpec()
@@ -302,11 +326,7 @@ def parse_spec(text: str, source: str) -> EmulatorSpec:
         With every problem found, if the text is not a valid specification.
     """
     problems: list[Problem] = []
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise PlanError(source, [Problem("(file)", f"not valid TOML: {error}")]) from None
-    top = Table(data, "", problems, Path(source).parent)
+    top = Table(_toml(text, source), "", problems, Path(source).parent)
     instance = _instance(top.table("instance"))
     endpoint = top.table("endpoint") or Table({}, "endpoint", problems)
     name = endpoint.text("name", "tuner-demo")
