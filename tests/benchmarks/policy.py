@@ -85,7 +85,7 @@ def traces(extra: Path | None, quick: bool) -> list[TrafficProfile]:
         for shape in ("diurnal", "weekly", "flash_crowd")
     ]
     found = list(recordings(DATA)) + (list(recordings(extra)) if extra else [])
-    return [made[2], *found[:2]] if quick else [*made, *found]
+    return [made[2], found[0]] if quick else [*made, *found]
 
 
 def cut(profile: TrafficProfile, by_time: bool) -> tuple[TrafficProfile, TrafficProfile]:
@@ -238,7 +238,7 @@ def figures(rows: list[Row], policy_days: float) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="three traces, under a minute")
+    parser.add_argument("--quick", action="store_true", help="two traces, under a minute")
     parser.add_argument("--json", action="store_true", help="figures as JSON")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="more recordings")
     parser.add_argument("--split", choices=("days", "time"), default="days")

@@ -17,7 +17,6 @@ BOOTSTRAP_DAYS = 5
 """With fewer days every single one has to meet the budgets: resampling so few tells nothing."""
 RESAMPLES = 400
 BOUND_LEVEL = 0.90
-SCORING_SHARE = 1.0 / 3.0
 FEWEST_DAYS_TO_SPLIT = 4
 NO_REQUESTS = 1e-9
 """Stands for the requests of silent days, so that their share of slow ones is 0."""

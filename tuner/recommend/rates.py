@@ -85,13 +85,6 @@ def safe_rates(capacity: CapacityModel, allowance: float, largest: int, end: str
     return shape * height
 
 
-def factor_of(capacity: CapacityModel, instance_count: float, end: str) -> float:
-    """An end of the capacity interval over its mid, at the known count nearest to this one."""
-    known = [c for c in capacity.by_count if c.rate_per_s.low > 0.0]
-    nearest = min(known, key=lambda c: (abs(c.instance_count - instance_count), c.instance_count))
-    return _end(nearest, end) / nearest.rate_per_s.mid
-
-
 def table_factor(
     capacity: CapacityModel, allowance: float, instance_count: float, end: str
 ) -> float:
@@ -102,16 +95,6 @@ def table_factor(
     rates = table_rates(table, allowance)
     at_table = float(np.interp(nearest.instance_count, table.instance_count, rates))
     return _end(nearest, end) / at_table if at_table > 0.0 else 1.0
-
-
-def ensemble_factors(capacity: CapacityModel, instance_count: float) -> FloatArray:
-    """Ensemble members over the mid at the nearest count, shape (members,); may be empty."""
-    if capacity.ensemble.size == 0:
-        return np.empty(0)
-    counts = np.array([c.instance_count for c in capacity.by_count])
-    column = int(np.argmin(np.abs(counts - instance_count)))
-    members = capacity.ensemble[:, column] / capacity.by_count[column].rate_per_s.mid
-    return members[np.isfinite(members) & (members > 0.0)]
 
 
 def scaled_table(table: ViolationTable, factor: float) -> ViolationTable:
