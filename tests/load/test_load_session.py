@@ -338,6 +338,9 @@ def test_an_open_loop_locustfile_stays_open(null_port: int, tmp_path: Path) -> N
         "from tuner.load.users import HttpArrivalUser\n"
         "class Mine(HttpArrivalUser):\n"
         f"    host = 'http://127.0.0.1:{null_port}'\n"
+        "    def payloads(self):\n"
+        "        from tuner.workload.payloads import PayloadSet\n"
+        "        return PayloadSet.union([PayloadSet.inline(str(i)) for i in range(9)])\n"
     )
     with LocustSession(target(null_port), BODY, locustfile=path) as session:
         result = session.measure(stage())
@@ -354,6 +357,6 @@ def test_a_useless_locustfile_is_told(tmp_path: Path, text: str, words: str) -> 
     path = tmp_path / "mine.py"
     path.write_text(text)
     session = LocustSession(target(9), BODY, locustfile=path)
-    with pytest.raises(GeneratorError, match=words):
+    with pytest.raises(InputError, match=words):
         session.start()
     session.close()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import re
 import socket
+import sys
 import uuid
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -144,6 +146,47 @@ def test_refused_credentials_are_counted_and_renewed(
     first, second = (dict(split(r)[1]) for r in recorder.got)
     assert first[b"amz-sdk-invocation-id"] != second[b"amz-sdk-invocation-id"], "signed anew"
     assert ear.outcomes[-1] is Outcome.OK
+
+
+PROCESS = """
+import datetime, json, pathlib, sys
+count = pathlib.Path(sys.argv[1])
+number = int(count.read_text()) + 1 if count.exists() else 1
+count.write_text(str(number))
+if pathlib.Path(sys.argv[2]).exists():
+    sys.exit("the identity provider is down")
+soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=60)
+print(json.dumps({"Version": 1, "AccessKeyId": f"AKID{number}", "SecretAccessKey": "s",
+                  "SessionToken": "t", "Expiration": soon.isoformat()}))
+"""
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_credentials_are_refreshed_by_the_chain_or_the_fault_is_told(
+    heard: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, breaks: bool
+) -> None:
+    monkeypatch.setattr(signing, "SIGNATURE_LIFE_S", 0.3)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    script, count, down = (tmp_path / name for name in ("chain.py", "count", "down"))
+    script.write_text(PROCESS)
+    command = f"{sys.executable} {script} {count} {down}"
+    (tmp_path / "config").write_text(f"[profile role]\ncredential_process = {command}\n")
+    recorder = Recorder()
+    with scripted(recorder) as port:
+        ear = heard(
+            sagemaker_target(
+                "e", "us-east-1", endpoint_url=f"http://127.0.0.1:{port}", profile="role"
+            )
+        )
+        ear.send([0.0])
+        if breaks:
+            down.touch()
+        gevent.sleep(1.0)
+        ear.send([0.0])
+    first, last = (dict(split(r)[1])[b"Authorization"].split(b"/")[0] for r in recorder.got)
+    assert (first == last) == breaks
+    assert ("could not be renewed" in ear.texts) == breaks
+    assert ear.outcomes == [Outcome.OK] * 2
 
 
 def test_no_credentials_is_told_before_any_load(

@@ -22,7 +22,7 @@ import gevent
 from gevent.fileobject import FileObject
 from gevent.queue import Queue
 
-from tuner.errors import EndpointError, GeneratorError, TunerError
+from tuner.errors import EndpointError, GeneratorError, InputError, TunerError
 from tuner.load import frames
 from tuner.load.cluster import Cluster, LocalCluster, MasterCluster
 from tuner.load.plan import SessionPlan
@@ -109,9 +109,15 @@ class Agent:
             raise GeneratorError("the generator got a message it does not know", value=frame.kind)
 
 
+def _kind(error: TunerError) -> str:
+    if isinstance(error, EndpointError):
+        return "endpoint"
+    return "input" if isinstance(error, InputError) else "generator"
+
+
 def _fault(error: TunerError) -> dict[str, Any]:
     return {
-        "endpoint": isinstance(error, EndpointError),
+        "kind": _kind(error),
         "message": error.message,
         "value": None if error.value is None else str(error.value),
         "allowed": error.allowed,

@@ -159,6 +159,9 @@ class Driver:
         resolved = time.monotonic()
         while True:
             worked = self.wires.refresh_one()
+            if self.wires.fault:
+                self.engine.errors.add(self.wires.fault)
+                self.wires.fault = ""
             gevent.sleep(0.001 if worked else 0.05)
             if time.monotonic() - resolved > RESOLVE_AGAIN_S:
                 resolved = time.monotonic()

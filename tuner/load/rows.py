@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tuner.stats.requests import RequestLog
 
-ROW = struct.Struct("<4dIHBB")
+ROW = struct.Struct("<4dIIBB")
 ROW_DTYPE = np.dtype(
     [
         ("scheduled_s", "<f8"),
@@ -18,7 +18,7 @@ ROW_DTYPE = np.dtype(
         ("first_chunk_s", "<f8"),
         ("done_s", "<f8"),
         ("body_bytes", "<u4"),
-        ("payload", "<u2"),
+        ("payload", "<u4"),
         ("outcome", "u1"),
         ("worker", "u1"),
     ]
@@ -72,7 +72,10 @@ def decode(blob: bytes) -> Rows:
 
 
 def to_log(rows: Rows, class_index: NDArray[np.uint16]) -> RequestLog:
-    """Columns in order of intended start; ``class_index`` maps payload to class."""
+    """Columns in order of intended start.
+
+    ``class_index`` maps payload to class; with a single entry every payload has that class.
+    """
     ordered = rows[np.argsort(rows["scheduled_s"], kind="stable")]
     return RequestLog(
         ordered["scheduled_s"].copy(),
@@ -80,6 +83,6 @@ def to_log(rows: Rows, class_index: NDArray[np.uint16]) -> RequestLog:
         ordered["first_chunk_s"].copy(),
         ordered["done_s"].copy(),
         ordered["outcome"].copy(),
-        class_index[ordered["payload"]],
+        class_index[ordered["payload"] if len(class_index) > 1 else np.zeros(len(rows), int)],
         ordered["worker"].astype(np.uint16),
     )

@@ -17,8 +17,11 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tuner.campaign.types import ProgressCallback, StageResult, StageSpec
-from tuner.errors import EndpointError, GeneratorError
+from tuner.errors import EndpointError, GeneratorError, InputError, TunerError
 from tuner.load import frames, rows
 from tuner.load.collect import Collector, merged_gaps
 from tuner.load.health import judge, nothing_answered
@@ -124,6 +127,8 @@ class LocustSession:
         ------
         EndpointError
             If the host cannot be resolved or requests cannot be signed.
+        InputError
+            If the locustfile cannot be used.
         GeneratorError
             If the generator does not come up.
         """
@@ -293,7 +298,7 @@ class LocustSession:
         begun = time.monotonic()
         length = stage.settle_s + stage.duration_s
         limit = begun + length + self.target.timeout_s + OVERTIME_S
-        collector = Collector(stage, self.payloads.class_index, self._keep_raw)
+        collector = Collector(stage, self._class_index(), self._keep_raw)
         while True:
             frame = self._read(limit)
             if frame.head.get("stage", self._orders) != self._orders:
@@ -338,10 +343,24 @@ class LocustSession:
             in_flight_at_end=sum(s["in_flight_at_end"] for s in summaries),
         )
 
+    def _class_index(self) -> NDArray[np.uint16]:
+        """Class of each payload; a locustfile's own payloads are all of one class."""
+        if self._locustfile is not None:
+            return np.zeros(1, np.uint16)
+        return self.payloads.class_index
+
     def _cap(self, workers: int) -> int:
         return self.target.max_in_flight * max(1, workers)
 
 
-def _fault(head: dict[str, Any]) -> GeneratorError | EndpointError:
-    kind = EndpointError if head["endpoint"] else GeneratorError
-    return kind(head["message"], value=head["value"], allowed=head["allowed"], hint=head["hint"])
+_FAULTS: dict[str, type[TunerError]] = {
+    "endpoint": EndpointError,
+    "input": InputError,
+    "generator": GeneratorError,
+}
+
+
+def _fault(head: dict[str, Any]) -> TunerError:
+    return _FAULTS[head["kind"]](
+        head["message"], value=head["value"], allowed=head["allowed"], hint=head["hint"]
+    )

@@ -16,7 +16,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 
-from tuner.errors import EndpointError
+from tuner.errors import EndpointError, PayloadError
 from tuner.load.boto import runtime_client
 from tuner.load.target import InvokeTarget
 from tuner.load.wires import USER_AGENT, Ages, encode, host_header
@@ -25,7 +25,17 @@ from tuner.workload.payloads import Payload
 SIGNATURE_LIFE_S = 30.0
 """AWS refuses a date five minutes off; thirty seconds leaves room for a wrong clock."""
 
+LONGEST_LIFE_S = 240.0
+RENEWALS_PER_S = 50.0
+MAX_PAYLOADS = 50_000
+"""A signature takes half a millisecond of the generator's time."""
+
 RETRY_S = 2.0
+
+
+def life_s(count: int) -> float:
+    """How long signatures are kept: longer for many payloads, so that signing stays cheap."""
+    return min(LONGEST_LIFE_S, max(SIGNATURE_LIFE_S, count / RENEWALS_PER_S))
 
 
 def as_text(headers: HTTPHeaders) -> list[tuple[str, str]]:
@@ -43,15 +53,24 @@ class SignedWires:
     ------
     EndpointError
         If there are no credentials, or the chain fails.
+    PayloadError
+        If there are too many payloads to sign in time.
     """
 
     def __init__(self, target: InvokeTarget, payloads: Sequence[Payload]) -> None:
         assert target.signing is not None
+        if len(payloads) > MAX_PAYLOADS:
+            raise PayloadError(
+                "there are too many payloads to keep signed",
+                value=len(payloads),
+                allowed=f"at most {MAX_PAYLOADS}",
+                hint="take a sample of them",
+            )
         self.fault = ""
         self._target = target
         self._signing = target.signing
         self._payloads = payloads
-        self._ages = Ages(len(payloads), SIGNATURE_LIFE_S)
+        self._ages = Ages(len(payloads), life_s(len(payloads)))
         try:
             self._sign = (
                 _BotoSigner(target).sign if target.endpoint_name else _PlainSigner(target).sign
@@ -62,21 +81,20 @@ class SignedWires:
                 f"requests cannot be signed: {error}",
                 hint="check the AWS profile, environment or role of this machine",
             ) from None
-        for _ in payloads:
-            self._ages.renewed()
+        self._ages.spread()
 
     def refresh_one(self) -> bool:
         number = self._ages.next_due()
         if number is None:
             return False
         try:
+            self.fault = ""
             self.ready[number] = self._sign(self._payloads[number])
         except BotoCoreError as error:
             # The old signature stays: the server will say whether it still holds.
             self.fault = f"credentials could not be renewed: {error}"
             self._ages.put_off(RETRY_S)
             return False
-        self.fault = ""
         self._ages.renewed()
         return True
 

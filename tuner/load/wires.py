@@ -10,12 +10,14 @@ from tuner.load.target import InvokeTarget
 from tuner.workload.payloads import Payload
 
 USER_AGENT = "tuner"
+EXPIRE_EVERY_S = 2.0
 
 
 class Wires(Protocol):
     """Ready requests, one per payload."""
 
     ready: list[bytes]
+    fault: str
 
     def refresh_one(self) -> bool:
         """Renew the oldest request if it is due; return whether there was work."""
@@ -43,6 +45,7 @@ class PlainWires:
     """Unsigned requests; they never change."""
 
     def __init__(self, target: InvokeTarget, payloads: Sequence[Payload]) -> None:
+        self.fault = ""
         own = {name.lower() for name, _ in target.headers}
         self.ready = []
         for payload in payloads:
@@ -67,6 +70,7 @@ class Ages:
         self._due = [0.0] * count
         self._life = life_s
         self._at = 0
+        self._expire_after = 0.0
 
     def next_due(self) -> int | None:
         """Index of the request to renew now, or None."""
@@ -83,6 +87,14 @@ class Ages:
         """Renewal failed: do not try again at once."""
         self._due[self._at] = time.monotonic() + seconds
 
+    def spread(self) -> None:
+        """All were made just now: let them fall due one after another, not together."""
+        now, count = time.monotonic(), len(self._due)
+        self._due = [now + self._life * (0.5 + 0.5 * i / count) for i in range(count)]
+
     def expire(self) -> None:
-        """Everything is due."""
-        self._due = [0.0] * len(self._due)
+        """Everything is due, but not again and again while refusals pour in."""
+        now = time.monotonic()
+        if now >= self._expire_after:
+            self._expire_after = now + EXPIRE_EVERY_S
+            self._due = [0.0] * len(self._due)
