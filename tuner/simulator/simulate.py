@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.queueing.capacity import ViolationTable
-from tuner.simulator.engine import Block, Record, Tally
+from tuner.simulator.engine import Block
 from tuner.simulator.inputs import SUBSTEP_S, LaunchLag, PolicyGrid, SimulationOptions
+from tuner.simulator.lanes import Record, Tally
 from tuner.simulator.lookup import Lookup, substep_rates
 from tuner.simulator.timeline import Timeline
 from tuner.units import SECONDS_PER_HOUR, SECONDS_PER_MINUTE
