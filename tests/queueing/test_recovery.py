@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tuner.queueing.independence import group_test
 from tuner.queueing.recovery import (
     NEGATIVE_SHARE_LIMIT,
     Segment,
-    group_test,
     in_system,
     recover,
     running_departures,

@@ -10,9 +10,16 @@ import numpy as np
 
 from tuner.campaign.direct import DirectEstimate, direct
 from tuner.campaign.errors_limit import error_limit
-from tuner.campaign.evidence import evidence, failure_share, measured, sound
+from tuner.campaign.evidence import failure_share, measured, sound
 from tuner.campaign.mix import offered_shares, production_shares
 from tuner.campaign.model_based import ModelEstimate, estimate
+from tuner.campaign.refusals import (
+    beyond_reach,
+    mix_needs_model,
+    nothing_measured,
+    unreachable_gate,
+    warnings,
+)
 from tuner.campaign.server import EFFECT_LIMIT, P_LIMIT, TIME_GATES, ServerFit, fit_server
 from tuner.campaign.tables import curve_of_direct, curve_of_server
 from tuner.campaign.types import Routing, ScaleEvent, StageResult
@@ -103,8 +110,8 @@ def analyse(
         weights = production_shares(classes, mix, offered_shares(used, len(classes)))
     blank = _blank(slo, routing, results, launch_events)
     if not used:
-        return replace(blank, gates=(_nothing_measured(results),))
-    beyond = _beyond_reach(slo, sound(results))
+        return replace(blank, gates=(nothing_measured(results),))
+    beyond = beyond_reach(slo, sound(results))
     if beyond is not None:
         return replace(blank, verdict=Verdict.VIOLATED, binding=beyond[0], gates=(beyond[1],))
     fit, gates = fit_server(results, weights)
@@ -117,7 +124,7 @@ def analyse(
             return replace(blank, verdict=verdict, binding=objective, gates=gates)
         answers.append(answer)
     model = _combined(slo, case, answers, blank, fit)
-    return replace(model, gates=gates, warnings=_warnings(model, gates, precision, results))
+    return replace(model, gates=gates, warnings=warnings(model, gates, precision, results))
 
 
 def _answer(
@@ -135,7 +142,7 @@ def _answer(
         if answer is not None or _unreachable(gates):
             return answer, gates
     if weighted:
-        return None, (*gates, _mix_needs_model())
+        return None, (*gates, mix_needs_model())
     found, more = direct(
         case.results,
         objective,
@@ -156,7 +163,7 @@ def _by_model(
     counts = tuple(range(1, SUPPORT * seen + 1))
     found = estimate(fit, objective, counts, case.routing, case.rng(branch), members=MEMBERS)
     if found is None:
-        return None, (_unreachable_gate(fit, objective),)
+        return None, (unreachable_gate(fit, objective),)
     if weighted:
         # The stages were offered another mix than the one asked about: nothing to compare.
         gates: tuple[Gate, ...] = ()
@@ -327,75 +334,8 @@ def _blank(
     )
 
 
-def _nothing_measured(results: Sequence[StageResult]) -> Gate:
-    void = [r for r in results if r.void]
-    if void:
-        reason = void[-1].health.void_reasons[0]
-        remedy = void[-1].health.remedy or "run the generator on a larger machine, or offer less"
-        sentence = f"every stage was limited by the generator: {reason}"
-        return Gate("generator", False, float(len(void)), "no void stage", sentence, remedy)
-    return Gate(
-        "measured",
-        False,
-        0.0,
-        ">= 1 finished stage under load",
-        "no load was measured yet",
-        "run the campaign, or resume it",
-    )
-
-
-def _beyond_reach(
-    slo: Slo, results: Sequence[StageResult]
-) -> tuple[LatencyObjective | None, Gate] | None:
-    """An objective that the lowest load on record misses for certain."""
-    lowest = min(results, key=lambda r: r.rate_per_instance_per_s)
-    share = lowest.failures / lowest.requests
-    for objective in slo.objectives:
-        seen = evidence(lowest, objective)
-        if seen.overloaded or seen.share.interval.low <= objective.allowance:
-            continue
-        if len([r for r in results if r.rate_per_instance_per_s > lowest.rate_per_instance_per_s]):
-            failed = f", {share:.1%} failed" if share else ""
-            return objective, Gate(
-                "unloaded",
-                False,
-                seen.share.interval.low,
-                f"<= {objective.allowance:g} of requests over {objective.threshold_s * 1e3:g} ms",
-                f"at the lowest load measured, {seen.rate_per_s:.4g}/s per instance, "
-                f"{seen.share.interval.mid:.1%} of requests miss {objective.name} <= "
-                f"{objective.threshold_s * 1e3:g} ms{failed}",
-                "relax the objective, or serve with a faster instance type or model",
-            )
-    return None
-
-
 def _unreachable(gates: Sequence[Gate]) -> bool:
     return any(g.name == "unreachable" for g in gates)
-
-
-def _unreachable_gate(fit: ServerFit, objective: LatencyObjective) -> Gate:
-    slow = fit.model.unloaded_share(objective.threshold_s)
-    return Gate(
-        "unreachable",
-        False,
-        slow,
-        f"<= {objective.allowance:g}",
-        f"{slow:.2%} of requests need longer than {objective.threshold_s * 1e3:g} ms even when "
-        f"nothing waits, and {objective.name} allows {objective.allowance:.2%}",
-        "relax the objective, or serve with a faster instance type or model",
-    )
-
-
-def _mix_needs_model() -> Gate:
-    return Gate(
-        "mix",
-        False,
-        0.0,
-        "a recovered server",
-        "the measurements cannot be re-weighted to another payload mix: the demand of single "
-        "requests could not be recovered",
-        "measure with the payload mix of production",
-    )
 
 
 def _drifting(fit: ServerFit | None) -> bool:
@@ -405,23 +345,3 @@ def _drifting(fit: ServerFit | None) -> bool:
     failed = {g.name for g in fit.gates if not g.passed}
     others = failed - set(TIME_GATES)
     return "drift" in failed and not others
-
-
-def _warnings(
-    model: CapacityModel, gates: Sequence[Gate], precision: float, results: Sequence[StageResult]
-) -> tuple[str, ...]:
-    said = []
-    if model.by_count:
-        half = model.by_count[0].rate_per_s.relative_half_width
-        if half > precision:
-            said.append(
-                f"capacity is known to {half:.1%}, not to the {precision:.0%} asked for; about "
-                f"{(half / precision) ** 2:.1f} times the requests would do"
-            )
-        if not any(c.source != "predicted" for c in model.by_count):
-            said.append("no load was held near the predicted limit: the answer is the model's")
-    void = sum(r.void for r in results)
-    if void:
-        said.append(f"{void} stage{'s' if void > 1 else ''} limited by the generator, not used")
-    said.extend(g.sentence for g in gates if not g.passed and model.verdict is Verdict.MET)
-    return tuple(said)

@@ -12,7 +12,8 @@ from tuner.campaign.evidence import failure_share, segments
 from tuner.campaign.predict import ServerModel
 from tuner.campaign.types import StageKind, StageResult
 from tuner.queueing.capacity import Gate
-from tuner.queueing.recovery import GroupTest, RecoveredWork, Segment, recover
+from tuner.queueing.independence import GroupTest
+from tuner.queueing.recovery import RecoveredWork, Segment, recover
 from tuner.stats.requests import FloatArray
 from tuner.stats.tails import tail_check
 

@@ -15,6 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.queueing.independence import (
+    MIN_GROUP,
+    GroupTest,
+    centred,
+    group_test,
+    quantile_bins,
+    trend,
+)
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
@@ -24,13 +33,11 @@ TRIM = 0.02
 """Demands below this share of the median are raised to it before taking logarithms."""
 MAX_WORKERS = 128
 _EXTRA_WORKERS = 4
-_STATE_BINS = 8
 _BLOCK_S = 5.0
 _SPELLS = (1, 4, 12)
 """Blocks joined for the test of time: a drift is slow, a noisy neighbour is not."""
 _TOGETHER = 0.05
 """Answers closer than this share of their mean gap count as given together."""
-_MIN_GROUP = 20
 _FLOOR_GRID = 9
 _SCORED = 40_000
 _FLOOR_GAIN = 6.6
@@ -59,20 +66,6 @@ class Segment:
     payload_class: NDArray[np.uint16]
     from_s: float
     stage: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class GroupTest:
-    """One-way analysis of variance of ln demand.
-
-    ``effect`` is the spread of the group means beyond noise, in ln units: what a failed
-    independence amounts to.
-    """
-
-    f: float
-    p_value: float
-    effect: float
-    groups: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,38 +161,6 @@ def in_system(sent_s: FloatArray, done_s: FloatArray) -> IntArray:
     return np.asarray(np.maximum(np.arange(len(sent_s)) - gone, 0), dtype=np.int64)
 
 
-def group_test(values: FloatArray, group: IntArray) -> GroupTest:
-    """F test of equal means over the groups that have at least 20 members.
-
-    Parameters
-    ----------
-    values
-        Shape (n,).
-    group
-        Group of each, shape (n,), not negative.
-    """
-    from scipy.special import fdtrc
-
-    count = np.bincount(group)
-    keep = count[group] >= _MIN_GROUP
-    values, group = values[keep], group[keep]
-    count = np.bincount(group) if len(group) else np.zeros(0, np.int64)
-    groups = int(np.count_nonzero(count))
-    n = len(values)
-    if groups < 2 or n <= groups:
-        return GroupTest(0.0, 1.0, 0.0, groups)
-    total = np.bincount(group, weights=values)
-    used = count > 0
-    mean = total[used] / count[used]
-    grand = float(values.mean())
-    between = float(np.sum(count[used] * (mean - grand) ** 2))
-    within = float(np.sum((values - grand) ** 2)) - between
-    noise = max(within, 1e-18 * n) / (n - groups)
-    f = between / (groups - 1) / noise
-    effect = max(0.0, (between - (groups - 1) * noise) / n) ** 0.5
-    return GroupTest(f, float(fdtrc(groups - 1, n - groups, f)), effect, groups)
-
-
 def recover(segments: Sequence[Segment], *, max_workers: int = MAX_WORKERS) -> RecoveredWork | None:
     """Demands under the simplest first-come-first-served server that explains the times.
 
@@ -223,7 +184,7 @@ def recover(segments: Sequence[Segment], *, max_workers: int = MAX_WORKERS) -> R
     averages, Oper. Res. 30.
     """
     pool = _Pool.of(segments)
-    if pool.size < 5 * _MIN_GROUP:
+    if pool.size < 5 * MIN_GROUP:
         return None
     best: tuple[float, int, float, FloatArray] | None = None
     first = 0
@@ -277,7 +238,7 @@ class _Pool:
             np.concatenate([empty, *(s.sent_s[k] for s, k in pairs)]),
             np.concatenate([empty, *(s.done_s[k] for s, k in pairs)]),
             found,
-            _quantile_bins(found),
+            quantile_bins(found),
             np.concatenate([empty.astype(np.int64), *later]),
             np.concatenate([empty.astype(np.int64), *blocks]),
             np.concatenate([empty.astype(np.uint16), *(s.payload_class[k] for s, k in pairs)]),
@@ -338,10 +299,10 @@ class _Pool:
             waited_share=float(np.mean(waits)),
             clumped_share=_clumped(self.done_s, self.block),
             state=group_test(log, self.bins),
-            state_within=group_test(_centred(log, self.block), self.bins),
-            future=self._future(_centred(log, self.block), waits),
+            state_within=group_test(centred(log, self.block), self.bins),
+            future=self._future(centred(log, self.block), waits),
             time=self._time(log),
-            trend=_trend(log, self.block),
+            trend=trend(log, self.block),
             stay_s=self.done_s - self.sent_s,
             spare_s=self.done_s - threshold,
             bins=self.bins,
@@ -358,8 +319,8 @@ class _Pool:
         Stages of higher load have more of both when the server drifts: the means of blocks
         are taken out before.
         """
-        every = group_test(log, _quantile_bins(self.later))
-        waiting = group_test(log[waits], _quantile_bins(self.later[waits]))
+        every = group_test(log, quantile_bins(self.later))
+        waiting = group_test(log[waits], quantile_bins(self.later[waits]))
         return min(every, waiting, key=lambda t: t.p_value)
 
 
@@ -371,40 +332,11 @@ def _clumped(done_s: FloatArray, block: IntArray) -> float:
     return float(np.mean(gap < _TOGETHER * gap.mean())) if len(gap) else 0.0
 
 
-def _centred(log: FloatArray, block: IntArray) -> FloatArray:
-    """ln demand less the mean of its block."""
-    count = np.maximum(np.bincount(block), 1)
-    return np.asarray(log - (np.bincount(block, weights=log) / count)[block])
-
-
-def _trend(log: FloatArray, block: IntArray) -> tuple[float, float]:
-    """Least-squares change of ln demand over all blocks, and its t value."""
-    x = block / max(int(block.max(initial=0)), 1) - 0.5
-    x = x - x.mean()
-    spread = float(np.sum(x * x))
-    if spread <= 0.0 or len(log) < 3:
-        return 0.0, 0.0
-    slope = float(np.sum(x * (log - log.mean()))) / spread
-    rest = float(np.std(log - log.mean() - slope * x)) or 1e-12
-    return slope, slope * spread**0.5 / rest
-
-
 def _later_arrivals(segment: Segment) -> IntArray:
     """Arrivals within one median latency after each request's own."""
     reach = float(np.median(segment.done_s - segment.sent_s)) if len(segment.sent_s) else 0.0
     end = np.searchsorted(segment.sent_s, segment.sent_s + reach, side="right")
     return np.asarray(end - np.arange(1, len(segment.sent_s) + 1), dtype=np.int64)
-
-
-def _quantile_bins(count: IntArray) -> IntArray:
-    """Group small counts singly and merge the rest, about eight groups of similar size."""
-    if not len(count):
-        return count
-    size = np.bincount(count)
-    before = np.cumsum(size) - size
-    # A count belongs to the eighth in which its first request falls; ties stay together.
-    group = (before * _STATE_BINS) // len(count)
-    return np.asarray(group[count], dtype=np.int64)
 
 
 def _least(demand_s: FloatArray) -> float:

@@ -1,0 +1,98 @@
+"""Why there is no answer, or only a weak one: sentences with what would settle it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tuner.campaign.evidence import evidence
+from tuner.campaign.server import ServerFit
+from tuner.campaign.types import StageResult
+from tuner.queueing.capacity import CapacityModel, Gate
+from tuner.slo import LatencyObjective, Slo, Verdict
+
+
+def nothing_measured(results: Sequence[StageResult]) -> Gate:
+    void = [r for r in results if r.void]
+    if void:
+        reason = void[-1].health.void_reasons[0]
+        remedy = void[-1].health.remedy or "run the generator on a larger machine, or offer less"
+        sentence = f"every stage was limited by the generator: {reason}"
+        return Gate("generator", False, float(len(void)), "no void stage", sentence, remedy)
+    return Gate(
+        "measured",
+        False,
+        0.0,
+        ">= 1 finished stage under load",
+        "no load was measured yet",
+        "run the campaign, or resume it",
+    )
+
+
+def beyond_reach(
+    slo: Slo, results: Sequence[StageResult]
+) -> tuple[LatencyObjective | None, Gate] | None:
+    """An objective that the lowest load on record misses for certain."""
+    lowest = min(results, key=lambda r: r.rate_per_instance_per_s)
+    share = lowest.failures / lowest.requests
+    for objective in slo.objectives:
+        seen = evidence(lowest, objective)
+        if seen.overloaded or seen.share.interval.low <= objective.allowance:
+            continue
+        if len([r for r in results if r.rate_per_instance_per_s > lowest.rate_per_instance_per_s]):
+            failed = f", {share:.1%} failed" if share else ""
+            return objective, Gate(
+                "unloaded",
+                False,
+                seen.share.interval.low,
+                f"<= {objective.allowance:g} of requests over {objective.threshold_s * 1e3:g} ms",
+                f"at the lowest load measured, {seen.rate_per_s:.4g}/s per instance, "
+                f"{seen.share.interval.mid:.1%} of requests miss {objective.name} <= "
+                f"{objective.threshold_s * 1e3:g} ms{failed}",
+                "relax the objective, or serve with a faster instance type or model",
+            )
+    return None
+
+
+def unreachable_gate(fit: ServerFit, objective: LatencyObjective) -> Gate:
+    slow = fit.model.unloaded_share(objective.threshold_s)
+    return Gate(
+        "unreachable",
+        False,
+        slow,
+        f"<= {objective.allowance:g}",
+        f"{slow:.2%} of requests need longer than {objective.threshold_s * 1e3:g} ms even when "
+        f"nothing waits, and {objective.name} allows {objective.allowance:.2%}",
+        "relax the objective, or serve with a faster instance type or model",
+    )
+
+
+def mix_needs_model() -> Gate:
+    return Gate(
+        "mix",
+        False,
+        0.0,
+        "a recovered server",
+        "the measurements cannot be re-weighted to another payload mix: the demand of single "
+        "requests could not be recovered",
+        "measure with the payload mix of production",
+    )
+
+
+def warnings(
+    model: CapacityModel, gates: Sequence[Gate], precision: float, results: Sequence[StageResult]
+) -> tuple[str, ...]:
+    said = []
+    if model.by_count:
+        half = model.by_count[0].rate_per_s.relative_half_width
+        if half > precision:
+            said.append(
+                f"capacity is known to {half:.1%}, not to the {precision:.0%} asked for; about "
+                f"{(half / precision) ** 2:.1f} times the requests would do"
+            )
+        if not any(c.source != "predicted" for c in model.by_count):
+            said.append("no load was held near the predicted limit: the answer is the model's")
+    void = sum(r.void for r in results)
+    if void:
+        said.append(f"{void} stage{'s' if void > 1 else ''} limited by the generator, not used")
+    said.extend(g.sentence for g in gates if not g.passed and model.verdict is Verdict.MET)
+    return tuple(said)

@@ -1,0 +1,89 @@
+"""Does a column depend on a group, on time, or on neither?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+MIN_GROUP = 20
+STATE_BINS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTest:
+    """One-way analysis of variance of ln demand.
+
+    ``effect`` is the spread of the group means beyond noise, in ln units: what a failed
+    independence amounts to.
+    """
+
+    f: float
+    p_value: float
+    effect: float
+    groups: int
+
+
+def group_test(values: FloatArray, group: IntArray) -> GroupTest:
+    """F test of equal means over the groups that have at least 20 members.
+
+    Parameters
+    ----------
+    values
+        Shape (n,).
+    group
+        Group of each, shape (n,), not negative.
+    """
+    from scipy.special import fdtrc
+
+    count = np.bincount(group)
+    keep = count[group] >= MIN_GROUP
+    values, group = values[keep], group[keep]
+    count = np.bincount(group) if len(group) else np.zeros(0, np.int64)
+    groups = int(np.count_nonzero(count))
+    n = len(values)
+    if groups < 2 or n <= groups:
+        return GroupTest(0.0, 1.0, 0.0, groups)
+    total = np.bincount(group, weights=values)
+    used = count > 0
+    mean = total[used] / count[used]
+    grand = float(values.mean())
+    between = float(np.sum(count[used] * (mean - grand) ** 2))
+    within = float(np.sum((values - grand) ** 2)) - between
+    noise = max(within, 1e-18 * n) / (n - groups)
+    f = between / (groups - 1) / noise
+    effect = max(0.0, (between - (groups - 1) * noise) / n) ** 0.5
+    return GroupTest(f, float(fdtrc(groups - 1, n - groups, f)), effect, groups)
+
+
+def centred(log: FloatArray, block: IntArray) -> FloatArray:
+    """ln demand less the mean of its block."""
+    count = np.maximum(np.bincount(block), 1)
+    return np.asarray(log - (np.bincount(block, weights=log) / count)[block])
+
+
+def trend(log: FloatArray, block: IntArray) -> tuple[float, float]:
+    """Least-squares change of ln demand over all blocks, and its t value."""
+    x = block / max(int(block.max(initial=0)), 1) - 0.5
+    x = x - x.mean()
+    spread = float(np.sum(x * x))
+    if spread <= 0.0 or len(log) < 3:
+        return 0.0, 0.0
+    slope = float(np.sum(x * (log - log.mean()))) / spread
+    rest = float(np.std(log - log.mean() - slope * x)) or 1e-12
+    return slope, slope * spread**0.5 / rest
+
+
+def quantile_bins(count: IntArray) -> IntArray:
+    """Group small counts singly and merge the rest, about eight groups of similar size."""
+    if not len(count):
+        return count
+    size = np.bincount(count)
+    before = np.cumsum(size) - size
+    # A count belongs to the eighth in which its first request falls; ties stay together.
+    group = (before * STATE_BINS) // len(count)
+    return np.asarray(group[count], dtype=np.int64)
