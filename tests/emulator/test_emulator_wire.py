@@ -137,6 +137,26 @@ def test_quota(start: Start) -> None:
     assert (quota["QuotaName"], quota["Value"]) == ("ml.m5.xlarge for endpoint usage", 3.0)
 
 
+def test_prices(start: Start) -> None:
+    emulator = start("gpu-batch")
+
+    def products(kind: str) -> list[str]:
+        return emulator.client("pricing").get_products(
+            ServiceCode="AmazonSageMaker",
+            FormatVersion="aws_v1",
+            Filters=[
+                {"Type": "TERM_MATCH", "Field": "instanceName", "Value": kind},
+                {"Type": "TERM_MATCH", "Field": "component", "Value": "Hosting"},
+            ],
+        )["PriceList"]
+
+    (text,) = products("ml.g5.xlarge")
+    (term,) = json.loads(text)["terms"]["OnDemand"].values()
+    (dimension,) = term["priceDimensions"].values()
+    assert (dimension["unit"], float(dimension["pricePerUnit"]["USD"])) == ("Hrs", 1.408)
+    assert products("ml.m5.xlarge") == []
+
+
 def make(client: object, name: str, *, count: int = 1, kind: str = "ml.m5.xlarge") -> None:
     client.create_model(  # type: ignore[attr-defined]
         ModelName=f"{name}-model",

@@ -19,6 +19,7 @@ from tuner.emulator.cloudwatch import CloudWatch
 from tuner.emulator.faults import FaultPlan
 from tuner.emulator.http import HttpServer
 from tuner.emulator.local import LocalBackend
+from tuner.emulator.pricing import PriceList
 from tuner.emulator.query import QueryProtocol
 from tuner.emulator.quotas import ServiceQuotas
 from tuner.emulator.runtime import Runtime
@@ -62,6 +63,7 @@ class Emulator:
             "SageMaker": SageMaker(self.account).operations,
             "AnyScaleFrontendService": self.scaling.operations,
             "GraniteServiceVersion20100801": self.cloudwatch.operations,
+            "AWSPriceListService": PriceList(spec).operations,
             "ServiceQuotasV20190624": ServiceQuotas(self.account).operations,
         }
         self.app = App(services, QueryProtocol(self.cloudwatch.operations))

@@ -101,6 +101,7 @@ class VariantSpec:
     instance_type: str
     fleet: FleetSpec
     weight: float = 1.0
+    price_per_hour_usd: float = 0.23
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,6 +244,7 @@ def _variant(table: Table, instance: InstanceSpec) -> VariantSpec:
         table.text("instance_type", "ml.m5.xlarge"),
         fleet,
         table.number("weight", 1.0),
+        table.number("price_per_hour_usd", 0.23),
     )
 
 
