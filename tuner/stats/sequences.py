@@ -49,7 +49,13 @@ def normal_mixture_radius(
     return np.asarray(np.sqrt((v + rho) * np.log((v + rho) / (rho * alpha**2))) / count)
 
 
-def mean_sequence(differences: ArrayLike, *, level: float = 0.95, tuned_for: int = 60) -> Interval:
+def mean_sequence(
+    differences: ArrayLike,
+    *,
+    level: float = 0.95,
+    tuned_for: int = 60,
+    least_variance: float = 0.0,
+) -> Interval:
     """Interval of the mean of paired differences, valid however often it is computed.
 
     Parameters
@@ -60,6 +66,9 @@ def mean_sequence(differences: ArrayLike, *, level: float = 0.95, tuned_for: int
         Probability that no interval along the way misses the mean.
     tuned_for
         Count at which the interval is to be narrowest.
+    least_variance
+        Of one difference, where it is known to have at least so much: ten equal minutes do
+        not prove that the next ones are equal.
 
     Raises
     ------
@@ -84,7 +93,7 @@ def mean_sequence(differences: ArrayLike, *, level: float = 0.95, tuned_for: int
             hint="keep both variants under load",
         )
     mean = float(x.mean())
-    spread = float(np.var(x, ddof=1))
+    spread = max(float(np.var(x, ddof=1)), least_variance)
     if spread == 0.0:
         return Interval(mean, mean, mean, level)
     se = math.sqrt(spread / len(x))
