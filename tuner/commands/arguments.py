@@ -245,7 +245,10 @@ def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "check", "look at a plan and its endpoint, and change nothing")
-    parser.add_argument("plan", metavar="PLAN", help="a tuner.toml")
+    parser.add_argument("plan", nargs="?", default="tuner.toml", metavar="PLAN")
+    parser.add_argument(
+        "--iam-policy", action="store_true", help="print the IAM policy tuner needs, and stop"
+    )
     parser.add_argument("--yes-this-is-production", action="store_true")
 
 

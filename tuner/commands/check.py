@@ -10,6 +10,7 @@ from tuner.commands.preview import estimate_of
 from tuner.commands.session import open_endpoint, payloads_of
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind
+from tuner.endpoints.operations import iam_policy
 from tuner.endpoints.protocol import Finding
 from tuner.plan.parse import load_plan
 
@@ -18,6 +19,9 @@ MARKS = {"ok": "ok  ", "warn": "warn", "stop": "STOP"}
 
 def main(args: argparse.Namespace, ui: Ui) -> int:
     """Look, say, change nothing; 2 if something forbids the campaign."""
+    if args.iam_policy:
+        ui.result(iam_policy())
+        return 0
     remind(ui)
     plan = load_plan(Path(args.plan))
     payloads = payloads_of(plan)

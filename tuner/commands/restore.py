@@ -29,6 +29,8 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
             driver = SageMakerEndpoint.from_record(record, profile=profile)
             with patient(ui, "putting the endpoint back as it was"):
                 restore(driver, run, record_id, record, ui)
+        if run.unrestored(purpose):
+            return 1
     ui.result("restored")
     return 0
 

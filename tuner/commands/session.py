@@ -201,14 +201,28 @@ def frozen(opened: Opened, run: Run, ui: Ui) -> Iterator[None]:
 
 def restore(driver: Endpoint, run: Run, record_id: int, record: RestoreRecord, ui: Ui) -> None:
     """Put an endpoint back and say what could not be."""
+
+    def keep(left: RestoreRecord) -> None:
+        run.update_record(record_id, left.to_json())
+
+    def show(state: EndpointState, waited_s: float) -> None:
+        headline = (
+            f"putting {state.name} back: {state.status}, {state.current_instance_count} of "
+            f"{state.desired_instance_count} instances"
+        )
+        ui.tick(Tick(headline, waited_s, None, 0.0))
+
     try:
-        report = driver.restore(record)
+        report = driver.restore(record, show, write_record=keep)
     except EndpointError as error:
         ui.warn(f"the endpoint is NOT restored yet: {error}")
         ui.warn(f"put it back with: tuner restore {run.path}")
         raise
-    run.mark_restored(record_id)
     for difference in report.differences:
         ui.warn(f"after restoring: {difference}")
+    if not report.complete:
+        ui.warn(f"the endpoint is NOT restored yet; put it back with: tuner restore {run.path}")
+        return
+    run.mark_restored(record_id)
     if record.changed:
         ui.say("the endpoint is as it was")
