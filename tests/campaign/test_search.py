@@ -69,6 +69,26 @@ def test_a_void_stage_is_repeated_once_with_other_arrivals(campaign: Campaign) -
     assert onward.kind is not first.spec.kind
 
 
+class Unable(VirtualBackend):
+    """A generator that cannot offer more than 50/s."""
+
+    def measure(self, stage: StageSpec, progress: object = None) -> StageResult:
+        result = super().measure(stage)
+        if stage.rate_per_s <= 50.0:
+            return result
+        health = replace(result.health, void_reasons=("CPU 95 % > 70 %",))
+        return replace(result, health=health)
+
+
+def test_a_generator_at_its_limit_ends_the_ramp_and_not_in_an_endless_one() -> None:
+    done = run_campaign(config(), Unable(MM4, seed=6))
+    ramp = [r for r in done.results if r.spec.kind is StageKind.RAMP]
+    assert sum(r.void for r in ramp) == 4
+    assert done.load_s < 1800.0
+    safe = [r for r in done.results if r.spec.kind is StageKind.MEASURE and not r.void]
+    assert safe
+
+
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [

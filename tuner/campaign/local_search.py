@@ -17,6 +17,7 @@ _CYCLE = (-0.06, 0.0, 0.06)
 _STEP = 0.08
 _APPROACH = 3
 _MOST_WINDOWS = 40
+_SPOILED = 3
 
 
 def hold_around(
@@ -32,13 +33,20 @@ def hold_around(
         text = f"approach the limit on {count}"
         result = yield Ask(StageKind.MEASURE, count, math.exp(theta), length, text)
         results.append(result)
-        theta += _towards(result, _binding(config, result))
+        if not result.void:
+            theta += _towards(result, _binding(config, result))
+    spoiled = 0
     for window in range(_MOST_WINDOWS):
         offset = _CYCLE[window % len(_CYCLE)]
         kind = StageKind.ANCHOR if offset == 0.0 else StageKind.MEASURE
         text = f"hold {offset:+.0%} around the limit on {count}"
         result = yield Ask(kind, count, math.exp(theta + offset), length, text, brief_settle=True)
         results.append(result)
+        spoiled = spoiled + 1 if result.void else 0
+        if spoiled >= _SPOILED:
+            return Finished("generator", f"the generator cannot hold the limit on {count}")
+        if result.void:
+            continue
         fit = _fit(config, results, count, theta)
         if fit is None:
             theta += max(-_STEP, min(_STEP, _towards(result, _binding(config, result))))

@@ -37,6 +37,7 @@ _QUIET = 1.10
 _VERIFY_AT = 0.97
 _SECOND_LOAD = 0.7
 _LOW_STEP_S = 60.0
+_SPOILED = 2
 _AIM = 0.9
 """Aim a little below the half-width asked for: it is itself an estimate."""
 
@@ -180,7 +181,7 @@ def _ramp(
     """Raise the load until the SLO is missed beyond doubt; the last load before that."""
     base, pace = config.instance_counts[0], config.pace
     rate, quiet, lower = start, None, 0
-    last_good = 0.0
+    last_good, spoiled = 0.0, 0
     while True:
         text = f"find the limit: {rate:.4g}/s per instance"
         # Low loads need longer for enough requests to say anything.
@@ -188,6 +189,10 @@ def _ramp(
         step = yield Ask(StageKind.RAMP, base, rate, length, text)
         results.append(step)
         if step.void:
+            spoiled += 1
+            # A machine that was busy for a moment is not a generator at its limit.
+            if spoiled < _SPOILED:
+                continue
             if last_good == 0.0:
                 return Finished("generator", "the generator cannot offer even the first load")
             return last_good
@@ -199,7 +204,7 @@ def _ramp(
                 return Finished("unreachable", "the SLO is missed even at the lowest load")
             rate /= 3.0
             continue
-        last_good = rate
+        last_good, spoiled = rate, 0
         if lower:
             return last_good
         mean = _mean_latency_s(step)
