@@ -164,12 +164,16 @@ def _by_model(
     found = estimate(fit, objective, counts, case.routing, case.rng(branch), members=MEMBERS)
     if found is None:
         return None, (unreachable_gate(fit, objective),)
+    # Stages were offered the campaign's own mix: that is what they are compared with.
+    offered, asked = fit, found
     if weighted:
-        # The stages were offered another mix than the one asked about: nothing to compare.
-        gates: tuple[Gate, ...] = ()
-        verified = tuple(sorted({r.spec.instance_count for r in case.results}))
-    else:
-        gates, verified = verification(fit, found, case.results, case.routing, case.rng(branch + 1))
+        offered = fit.as_offered()
+        seen_counts = tuple(sorted({1, *(r.spec.instance_count for r in case.results)}))
+        same = estimate(offered, objective, seen_counts, case.routing, case.rng(branch + 4))
+        if same is None:
+            return None, (unreachable_gate(offered, objective),)
+        asked = same
+    gates, verified = verification(offered, asked, case.results, case.routing, case.rng(branch + 1))
     if not all(g.passed for g in gates):
         return None, gates
     supported = SUPPORT * max(verified) if verified else seen

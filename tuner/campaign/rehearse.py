@@ -99,6 +99,7 @@ def judge(config: CampaignConfig, campaign: Campaign) -> CapacityModel:
         routing=config.routing,
         launch_events=campaign.events,
         classes=config.classes,
+        mix=dict(config.mix) or None,
         level=config.level,
         precision=config.precision,
         seed=config.seed,

@@ -65,6 +65,11 @@ class ServerFit:
             self.model.workers, floor, _weighted(demand, weight), self.model.failure_share
         )
 
+    def as_offered(self) -> ServerFit:
+        """The same server under the mix of payload classes it was measured with."""
+        model = replace(self.model, demand_s=np.sort(self.work.demand_s))
+        return replace(self, model=model, weight=None)
+
     def reweighted(self, class_weight: FloatArray) -> ServerModel:
         """The same server under another mix of payload classes."""
         weight = _class_weights(self.work.payload_class, class_weight)
