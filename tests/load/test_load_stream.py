@@ -105,11 +105,11 @@ def test_time_to_first_part_and_to_the_end(heard: Any, client: str) -> None:
         ear = drive(heard, port, client)
     row = ear.rows[0]
     assert ear.outcomes == [Outcome.OK]
-    assert row["first_chunk_s"] - row["scheduled_s"] == pytest.approx(0.15, abs=0.06)
-    assert row["done_s"] - row["scheduled_s"] == pytest.approx(0.35, abs=0.08)
+    assert row["first_chunk_s"] - row["scheduled_s"] == pytest.approx(0.15, abs=0.1)
+    assert row["done_s"] - row["scheduled_s"] == pytest.approx(0.35, abs=0.15)
     if client == "fast":
         assert ear.driver.engine.gaps.total == 1
-        assert ear.driver.engine.gaps.quantile_s(0.5) == pytest.approx(0.2, abs=0.06)
+        assert ear.driver.engine.gaps.quantile_s(0.5) == pytest.approx(0.2, abs=0.1)
 
 
 @pytest.mark.parametrize("client", ["fast", "boto3"])

@@ -56,7 +56,7 @@ def test_latency_counts_from_the_intended_start_when_the_only_connection_is_busy
         ear = heard(target(port, connections=1, max_in_flight=100))
         ear.send([0.0, 0.001, 0.002])
     assert ear.outcomes == [Outcome.OK] * 3
-    assert list(ear.took_s) == pytest.approx([0.1, 0.2, 0.3], abs=0.06)
+    assert list(ear.took_s) == pytest.approx([0.1, 0.2, 0.3], abs=0.1)
     lag = sorted(ear.rows["sent_s"] - ear.rows["scheduled_s"])
     assert lag[2] > 0.15, "waiting in line shows as send lag"
 
@@ -185,7 +185,7 @@ def test_a_timeout_is_a_failure_with_the_time_it_took(heard: Any) -> None:
         ear = heard(target(port, timeout_s=0.2))
         ear.send([0.0])
     assert ear.outcomes == [Outcome.TIMEOUT]
-    assert ear.took_s[0] == pytest.approx(0.2, abs=0.05)
+    assert ear.took_s[0] == pytest.approx(0.2, abs=0.1)
     assert "0.2 s" in ear.texts
 
 
@@ -201,7 +201,7 @@ def test_a_slow_drip_is_cut_at_the_timeout(heard: Any) -> None:
         ear = heard(target(port, timeout_s=0.25))
         ear.send([0.0])
     assert ear.outcomes == [Outcome.TIMEOUT]
-    assert ear.took_s[0] == pytest.approx(0.25, abs=0.05)
+    assert ear.took_s[0] == pytest.approx(0.25, abs=0.1)
 
 
 def test_an_idle_connection_closed_by_the_server_is_replaced_without_a_failure(
@@ -459,7 +459,7 @@ def test_a_server_that_never_answers_the_handshake_times_out(heard: Any) -> None
         ear = heard(InvokeTarget(f"https://localhost:{port}/x", timeout_s=0.2))
         ear.send([0.0])
     assert ear.outcomes == [Outcome.TIMEOUT]
-    assert ear.took_s[0] == pytest.approx(0.2, abs=0.06)
+    assert ear.took_s[0] == pytest.approx(0.2, abs=0.1)
 
 
 def test_plain_http_answered_to_a_tls_hello(heard: Any) -> None:
