@@ -16,6 +16,7 @@ from tuner.recommend.evaluate import without
 from tuner.recommend.prices import PRICES
 from tuner.recommend.rates import allowance_of, safe_rates, table_rates
 from tuner.recommend.recommend import recommend
+from tuner.recommend.schedule import merged
 from tuner.recommend.types import Failing, Recommendation
 from tuner.recommend.what_if import what_if
 from tuner.slo import Verdict
@@ -193,6 +194,15 @@ def test_surges_at_known_hours_get_a_schedule_that_costs_less() -> None:
     assert "from 09:00" in said.sentence
     assert said.value is not None
     assert said.value > 0.4
+
+
+def test_a_schedule_has_few_windows_and_never_less_than_needed() -> None:
+    need = np.random.default_rng(2).integers(1, 9, 48)
+    calm = merged(need)
+    assert (calm >= need).all()
+    assert np.count_nonzero(np.diff(calm)) < 6
+    assert merged(np.full(48, 3)).tolist() == [3] * 48
+    assert merged(np.array([1] * 20 + [8] * 2 + [1] * 26)).tolist() == [1] * 20 + [8] * 2 + [1] * 26
 
 
 def test_bounds_too_low_are_violated_with_a_proposal_and_its_price() -> None:

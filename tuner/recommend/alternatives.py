@@ -26,6 +26,7 @@ one instance x 0.5 x 60."""
 COMMON_SHARE = 0.7
 AWS_COOLDOWN_S = 300
 FRONT_POINTS = 8
+FRONT_REACH = 4.0
 REJECTED_POINTS = 7
 
 
@@ -82,10 +83,14 @@ def standard(capacity: CapacityModel, ground: Ground, today: Choice | None) -> l
     return named
 
 
-def front(found: Found) -> list[Named]:
-    """Points of cost against slow requests that no other policy beats, thinned evenly."""
+def front(found: Found, budget: float) -> list[Named]:
+    """Points of cost against slow requests that no other policy beats, thinned evenly.
+
+    Policies with more than `FRONT_REACH` times the budget of slow requests are nobody's choice.
+    """
     scores = found.scores
     index = pareto(scores.cost, scores.violating_share)
+    index = index[scores.violating_share[index] <= FRONT_REACH * budget]
     if index.size > FRONT_POINTS:
         keep = np.unique(np.rint(np.linspace(0, index.size - 1, FRONT_POINTS)).astype(np.int64))
         index = index[keep]
@@ -100,7 +105,7 @@ def front(found: Found) -> list[Named]:
     ]
 
 
-def near_misses(found: Found) -> list[tuple[Named, tuple[Failing, ...]]]:
+def near_misses(found: Found, budget: float) -> list[tuple[Named, tuple[Failing, ...]]]:
     """Policies not taken, the nearest in cost for each reason.
 
     With a choice: the dearest of the cheaper ones that fail, by what they fail; and the next
@@ -116,6 +121,7 @@ def near_misses(found: Found) -> list[tuple[Named, tuple[Failing, ...]]]:
     else:
         order = np.argsort(-cost, kind="stable")
         order = order[cost[order] <= cost[index]]
+        order = order[scores.violating_share[order] <= FRONT_REACH * budget]
     for i in order.tolist():
         failing = met.failing(i)
         knobs = (float(found.grid.target_value[i]), int(found.grid.min_capacity[i]))

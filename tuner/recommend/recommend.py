@@ -157,8 +157,8 @@ def _answer(
     index = found.choice.index
     assert index is not None
     chosen = found.grid.policy(index)
-    rejected = near_misses(found)
-    points = front(found)
+    rejected = near_misses(found, setup.budgets.requests)
+    points = front(found, setup.budgets.requests)
     named = [
         Named("recommended", chosen, _reason(setup), index),
         *others,

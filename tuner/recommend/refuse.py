@@ -31,7 +31,7 @@ def impossible(
     ``beyond`` the one without them.
     """
     named = standard(capacity, setup.ground, today)
-    near = near_misses(found) if found is not None else []
+    near = near_misses(found, setup.budgets.requests) if found is not None else []
     named += [n for n, _ in near]
     if beyond.choice.index is not None:
         choice = beyond.grid.policy(beyond.choice.index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from tuner.units import MINUTES_PER_DAY, per_min_to_per_s, s_to_min
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
+MOST_WINDOWS = 6
 SLOT_MIN = 30
 """Schedules change on the half hour: finer ones are not maintained by anybody."""
 
@@ -34,8 +36,26 @@ def minimum_by_minute(days: FloatArray, ground: Ground, lead_min: int, lowest: i
     reach = np.concatenate([need, need[: lead_min + 1]])
     ahead = np.lib.stride_tricks.sliding_window_view(reach, lead_min + 1).max(axis=1)[: need.size]
     slots = ahead.reshape(-1, SLOT_MIN).max(axis=1)
-    result: IntArray = np.repeat(np.maximum(slots, lowest), SLOT_MIN).astype(np.int64)
+    calm = merged(np.maximum(slots, lowest).astype(np.int64))
+    result: IntArray = np.repeat(calm, SLOT_MIN).astype(np.int64)
     return result
+
+
+def merged(slots: IntArray) -> IntArray:
+    """At most `MOST_WINDOWS` levels over the slots, never below what a slot needs.
+
+    Neighbouring windows are joined at the higher level, the pair that wastes least first.
+    """
+    runs = [(int(level), 1) for level in slots]
+    while True:
+        pairs = list(itertools.pairwise(runs))
+        waste = [(max(a, b) - a) * n + (max(a, b) - b) * m for (a, n), (b, m) in pairs]
+        if not waste or (len(runs) <= MOST_WINDOWS and min(waste) > 0):
+            break
+        i = waste.index(min(waste))
+        (a, n), (b, m) = pairs[i]
+        runs[i : i + 2] = [(max(a, b), n + m)]
+    return np.repeat([level for level, _ in runs], [n for _, n in runs])
 
 
 def windows_of(by_minute: IntArray) -> tuple[Window, ...]:

@@ -302,7 +302,7 @@ def scheduled(schedule: Schedule | None, found: Found, world: World) -> Statemen
     if schedule is None or not schedule.meets:
         return None
     saved = 1.0 - schedule.instance_hours_per_day / found.cost
-    if saved <= 0.0:
+    if saved < WORTH_SAYING:
         return None
     price = monthly_usd(schedule.instance_hours_per_day, world.price)
     cost = "" if price is None else f" ({price:.0f} USD a month)"
