@@ -333,8 +333,8 @@ def metrics(rows: list[Row]) -> list[dict[str, object]]:
     return out
 
 
-def fit_seconds(requests: int = 2_000_000) -> float:
-    """Seconds to fit a campaign of two million requests."""
+def fit_seconds(requests: int = 2_000_000) -> tuple[float, float]:
+    """Seconds by the wall and of processor time to fit a campaign of two million requests."""
     instance = InstanceSpec(ServiceTime.lognormal(0.002, 0.6), 4)
     backend = VirtualBackend(FleetSpec(instance, 1), seed=5)
     results = []
@@ -342,9 +342,9 @@ def fit_seconds(requests: int = 2_000_000) -> float:
         length = requests / 4 / rate
         stage = StageSpec(i, StageKind.MEASURE, 1, rate, length, 2.0, "poisson", i, "big")
         results.append(backend.measure(stage))
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), time.process_time()
     analyse(Slo((LatencyObjective(0.99, 0.012),)), results, routing=Routing.RANDOM)
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, time.process_time() - worked
 
 
 def truth(scenario: Scenario, requests: int = 3_000_000) -> float:
@@ -364,7 +364,7 @@ def truth(scenario: Scenario, requests: int = 3_000_000) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two campaigns a row")
+    parser.add_argument("--quick", action="store_true", help="three campaigns a row")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--campaigns", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
@@ -400,20 +400,21 @@ def main() -> None:
             )
             print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
     found = metrics(rows)
-    seconds = fit_seconds()
-    found.append(
-        {
-            "name": "fit_2M_requests",
-            "value": seconds,
-            "unit": "s",
-            "goal": "<= 5",
-            "met": seconds <= 5.0,
-        }
-    )
+    wall, worked = fit_seconds()
+    for kind, value in (("wall", wall), ("processor", worked)):
+        found.append(
+            {
+                "name": f"fit_2M_requests/{kind}",
+                "value": value,
+                "unit": "s",
+                "goal": "<= 5",
+                "met": value <= 5.0,
+            }
+        )
     if args.json:
         print(json.dumps(found))
     else:
-        print(f"fit of two million requests: {seconds:.2f} s")
+        print(f"fit of two million requests: {wall:.2f} s, {worked:.2f} s of processor time")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,9 @@ def _one(
     rng: np.random.Generator,
 ) -> tuple[tuple[Interval, FloatArray, int, tuple[int, ...]] | None, Gate]:
     span = bracket(stages, objective.allowance)
-    local = fit_local(stages, objective.allowance, span.mid_per_s) if span.mid_per_s > 0 else None
+    # A search ends where the limit is: the better start when no single window is certain.
+    start = span.mid_per_s if span.bounded else stages[-1].rate_per_s
+    local = fit_local(stages, objective.allowance, start)
     if local is not None and enough(local):
         draws = local.log_rate + local.standard_error * rng.standard_t(local.freedom, members)
         return (local.interval(level), draws, local.requests, local.stages), _gate(

@@ -89,7 +89,8 @@ def _fit(
             for r in measured(results)
             if config.routing is Routing.RANDOM or r.spec.instance_count == count
         ]
-        start = bracket(stages, objective.allowance).mid_per_s or math.exp(theta)
+        span = bracket(stages, objective.allowance)
+        start = span.mid_per_s if span.bounded else math.exp(theta)
         fit = fit_local(stages, objective.allowance, start)
         if fit is not None:
             fits.append(fit)

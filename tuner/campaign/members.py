@@ -14,8 +14,8 @@ from tuner.queueing.latency_curve import demand_quantiles
 from tuner.slo import LatencyObjective
 from tuner.stats.requests import FloatArray
 
-MARGIN = 1.08
-"""Between what the exponential tail misses of the spread: 1 % for lognormal demands, 5 % for
+MARGIN = 1.12
+"""The exponential tail misses a part of the spread: 1 % for lognormal demands, 5 % for
 bimodal and 15 % for exponential ones, against 400,000 simulated requests per server."""
 _POINTS = 500
 _HALVINGS = 22

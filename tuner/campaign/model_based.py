@@ -18,7 +18,7 @@ from tuner.stats.requests import FloatArray
 SIMULATED_COUNTS = (1, 2, 4)
 """Counts simulated under least-outstanding routing; between and beyond them the spare
 capacity n (1 - utilisation) at the crossing moves little and is interpolated in 1/n."""
-NOISE_FLOOR = 0.004
+NOISE_FLOOR = 0.006
 """Simulation error of ln capacity that its own estimate may miss."""
 EXTRAPOLATION_NOISE = 0.005
 

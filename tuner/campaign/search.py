@@ -178,7 +178,7 @@ def _first_look(
 def _ramp(
     config: CampaignConfig, results: list[StageResult], start: float
 ) -> Generator[Ask, StageResult, float | Finished]:
-    """Raise the load until the SLO is missed beyond doubt; the last load before that."""
+    """Raise the load until the SLO is missed beyond doubt; a load between the last two."""
     base, pace = config.instance_counts[0], config.pace
     rate, quiet, lower = start, None, 0
     last_good, spoiled = 0.0, 0
@@ -198,7 +198,7 @@ def _ramp(
             return last_good
         if failing_for_certain(step, config.slo):
             if last_good > 0.0:
-                return last_good
+                return math.sqrt(last_good * rate)
             lower += 1
             if lower > 2:
                 return Finished("unreachable", "the SLO is missed even at the lowest load")
@@ -230,7 +230,7 @@ def _by_model(
             return None
         limit = now.rate(base) if now.known else bracketed
         text = f"recover the server at {share:.0%} of the limit"
-        rate = share * min(limit, 2.0 * bracketed)
+        rate = share * min(limit, 1.6 * bracketed)
         results.append((yield Ask(StageKind.MEASURE, base, rate, pace.measure_s, text)))
     now = assess(config, results)
     if now.unreachable:
