@@ -24,6 +24,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 for a free one")
     parser.add_argument("--minute-seconds", type=float, help="length of a control minute")
+    parser.add_argument(
+        "--capture-percent",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help="a further endpoint that captures this percentage of its requests",
+    )
     parser.add_argument("--announce", action="store_true", help="say where, as a line of JSON")
     parser.add_argument("--stop-fd", type=int, help=argparse.SUPPRESS)
     return parser
@@ -64,6 +72,8 @@ def main() -> int:
         )
         if options.minute_seconds is not None:
             spec = spec.with_minute_seconds(options.minute_seconds)
+        if options.capture_percent:
+            spec = spec.with_capture(tuple(options.capture_percent))
         if options.faults is not None:
             faults = parse_fault_script(read_text(options.faults), str(options.faults))
             spec = replace(spec, faults=(*spec.faults, *faults))

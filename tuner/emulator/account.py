@@ -107,7 +107,7 @@ class Account:
     # -- making ---------------------------------------------------------------------------
 
     def install(self) -> None:
-        """Put the specification's endpoint there, InService."""
+        """Put the specification's endpoints there, InService."""
         spec = self.spec
         now = self.clock.now_unix_s()
         registry = f"{spec.account_id}.dkr.ecr.{spec.region}.amazonaws.com"
@@ -131,25 +131,40 @@ class Account:
             }
             for v in spec.variants
         ]
+        self._install_endpoint(spec.endpoint_name, config, productions, None)
+        for percent in spec.capture.sampling_percents:
+            name = f"{spec.endpoint_name}-capture-{percent}"
+            capture = {
+                "EnableCapture": percent > 0,
+                "InitialSamplingPercentage": percent,
+                "DestinationS3Uri": "s3://capture/records",
+                "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            }
+            self._install_endpoint(name, f"{name}-config", productions, capture)
+
+    def _install_endpoint(
+        self,
+        name: str,
+        config: str,
+        productions: list[dict[str, Any]],
+        capture: dict[str, Any] | None,
+    ) -> None:
+        now = self.clock.now_unix_s()
         self.configs[config] = {
             "EndpointConfigName": config,
             "EndpointConfigArn": self.arn("endpoint-config", config),
             "ProductionVariants": productions,
+            **({} if capture is None else {"DataCaptureConfig": capture}),
             "CreationTime": now,
         }
         variants = {
-            v.name: self._variant(spec.endpoint_name, production, v.fleet.instance_count, v)
-            for v, production in zip(spec.variants, productions, strict=True)
+            v.name: self._variant(name, production, v.fleet.instance_count, v)
+            for v, production in zip(self.spec.variants, productions, strict=True)
         }
-        self.endpoints[spec.endpoint_name] = Endpoint(
-            spec.endpoint_name,
-            self.arn("endpoint", spec.endpoint_name),
-            config,
-            variants,
-            "InService" if all(v.settled for v in variants.values()) else "Creating",
-            now,
-            now,
-        )
+        settled = all(v.settled for v in variants.values())
+        status = "InService" if settled else "Creating"
+        arn = self.arn("endpoint", name)
+        self.endpoints[name] = Endpoint(name, arn, config, variants, status, now, now)
 
     def make_variants(self, endpoint: str, config_name: str) -> dict[str, Variant]:
         """New variants of a configuration, with no instance yet."""

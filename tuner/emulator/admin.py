@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tuner.emulator.account import Account
+from tuner.emulator.capture import Recorder
 from tuner.emulator.errors import AwsError, validation
 from tuner.emulator.faults import FaultPlan
 from tuner.emulator.spec import Fault
@@ -15,15 +16,16 @@ from tuner.errors import Problem
 
 
 class Admin:
-    """``GET /_tuner/state``, ``GET|POST|DELETE /_tuner/faults``.
+    """``GET /_tuner/state``, ``GET /_tuner/captured``, ``GET|POST|DELETE /_tuner/faults``.
 
     A POST body is one fault as JSON with the keys of ``[[faults]]``; ``from_s`` and
     ``until_s`` count from now.
     """
 
-    def __init__(self, account: Account, faults: FaultPlan) -> None:
+    def __init__(self, account: Account, faults: FaultPlan, recorder: Recorder) -> None:
         self._account = account
         self._faults = faults
+        self._recorder = recorder
 
     def handle(self, method: str, path: str, body: bytes) -> dict[str, Any]:
         """Answer one admin request.
@@ -35,6 +37,8 @@ class Admin:
         """
         if (method, path) == ("GET", "/_tuner/state"):
             return self._state()
+        if (method, path) == ("GET", "/_tuner/captured"):
+            return self._recorder.newest()
         if path == "/_tuner/faults":
             if method == "POST":
                 self._add(body)

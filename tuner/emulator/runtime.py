@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from tuner.emulator.account import Account, Endpoint, Variant
+from tuner.emulator.capture import Recorder
 from tuner.emulator.errors import AwsError
 from tuner.emulator.faults import FaultPlan, Mishap
 from tuner.emulator.http import Request
@@ -38,7 +39,7 @@ def endpoint_name(target: bytes) -> tuple[str, bytes]:
 class Invocation:
     """One InvokeEndpoint on its way through a variant."""
 
-    __slots__ = ("_runtime", "_started", "mishap", "request", "stream", "variant")
+    __slots__ = ("_runtime", "_started", "captured", "mishap", "request", "stream", "variant")
 
     def __init__(
         self, runtime: Runtime, request: Request, variant: Variant, mishap: Mishap | None
@@ -47,6 +48,7 @@ class Invocation:
         self.request = request
         self.variant = variant
         self.mishap = mishap
+        self.captured = False
         self.stream: Stream | None = None
 
     @property
@@ -102,6 +104,7 @@ class Runtime:
         self._account = account
         self._faults = faults
         self._uniform = endless_uniform(rng)
+        self.recorder = Recorder(account, rng.spawn(1)[0])
         self._fail = fail
         self._request_id = request_id
         self._control_at = account.clock.control_at
@@ -147,6 +150,9 @@ class Runtime:
             request.reset()
             return
         invocation = Invocation(self, request, variant, mishap)
+        if self.recorder.samples(endpoint):
+            invocation.captured = True
+            slowdown *= self.recorder.slowdown
         if streamed:
             invocation.stream = Stream(request, self._account.spec.response, variant.name)
         variant.backend.invoke(invocation, slowdown)
@@ -218,6 +224,9 @@ class Runtime:
             ).encode("latin-1", "replace")
             body = model.body
             attributes = model.custom_attributes.encode("latin-1", "replace")
+        if call.captured:
+            kind = model.content_type if model else self._account.spec.response.content_type
+            self.recorder.keep(endpoint_name(request.target)[0], request, body, kind)
         if attributes:
             head += b"X-Amzn-SageMaker-Custom-Attributes: %b\r\n" % attributes
         request_id = next(self._request_id).encode()

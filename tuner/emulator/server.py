@@ -75,7 +75,7 @@ class Emulator:
             self.app.request_ids,
         )
         self.app.runtime = runtime.handle
-        self.app.admin = Admin(self.account, self.faults).handle
+        self.app.admin = Admin(self.account, self.faults, runtime.recorder).handle
         self._http = HttpServer(self.app.handle, self.app.bad_request, spec.max_payload_bytes)
         self._minute = -1
         self._sampled_s = 0.0

@@ -94,6 +94,23 @@ class ResponseSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureSpec:
+    """What capturing a request takes from the instance, and endpoints that do it from the start.
+
+    Parameters
+    ----------
+    service_share
+        A captured request's service takes this share longer: the truth a measurement of data
+        capture has to find.
+    sampling_percents
+        For each, a further endpoint like the first, named ``NAME-capture-PERCENT``.
+    """
+
+    service_share: float = 0.0
+    sampling_percents: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VariantSpec:
     """A production variant and the fleet behind it."""
 
@@ -128,11 +145,16 @@ class EmulatorSpec:
     publish_delay_s: float = 60.0
     max_payload_bytes: int = DEFAULT_PAYLOAD_LIMIT
     local_command: tuple[str, ...] = ()
+    capture: CaptureSpec = field(default_factory=CaptureSpec)
 
     @property
     def variant_name(self) -> str:
         """The first variant's name."""
         return self.variants[0].name
+
+    def with_capture(self, sampling_percents: tuple[int, ...]) -> EmulatorSpec:
+        """The same with a further endpoint for each sampling percentage."""
+        return replace(self, capture=replace(self.capture, sampling_percents=sampling_percents))
 
     def with_local_command(self, command: str) -> EmulatorSpec:
         """The same with every instance a real model server that ``command`` starts.

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tuner.emulator.params import NAME
-from tuner.emulator.spec import EmulatorSpec, Fault, FaultKind, ResponseSpec, VariantSpec
+from tuner.emulator.spec import (
+    CaptureSpec,
+    EmulatorSpec,
+    Fault,
+    FaultKind,
+    ResponseSpec,
+    VariantSpec,
+)
 from tuner.errors import PlanError, Problem
 from tuner.fleet.service import ServiceTime, Shape
 from tuner.fleet.spec import (
@@ -318,6 +325,20 @@ def _response(table: Table | None) -> ResponseSpec:
     return spec
 
 
+def _capture(table: Table | None) -> CaptureSpec:
+    if table is None:
+        return CaptureSpec()
+    percents = table.numbers("sampling_percents")
+    if not all(p.is_integer() and p <= 100 for p in percents):
+        table.problem("sampling_percents", "not percentages", percents, "whole numbers to 100")
+        percents = ()
+    spec = CaptureSpec(
+        table.number("service_share", 0.0, high=10.0), tuple(int(p) for p in percents)
+    )
+    table.done()
+    return spec
+
+
 def parse_spec(text: str, source: str) -> EmulatorSpec:
     """Read an emulator's TOML; files it names are looked for beside ``source``.
 
@@ -351,6 +372,7 @@ def parse_spec(text: str, source: str) -> EmulatorSpec:
         publish_delay_s=top.number("publish_delay_s", 60.0, high=600.0),
         instance_quota=top.integer("instance_quota", 1000),
         max_payload_bytes=top.integer("max_payload_bytes", 25 * 1024**2, high=2**30),
+        capture=_capture(top.table("data_capture")),
     )
     names = [v.name for v in variants]
     for text, key in [(name, "endpoint.name"), *((n, "variant") for n in names)]:
