@@ -73,10 +73,11 @@ def sustained(result: StageResult) -> bool:
 def open_loop_rate(session: LocustSession, quick: bool) -> tuple[float, list[Row]]:
     """The highest sustained Poisson rate, and what it costs."""
     best, cpu_us = 0.0, float("nan")
-    for rate in (10_000, 20_000, 25_000, 30_000, 35_000, 40_000, 50_000):
+    rates = (10_000, 20_000, 40_000) if quick else (10_000, 20_000, 25_000, 30_000, 40_000, 50_000)
+    for rate in rates:
         attempts = 2 if quick else 4
         for attempt in range(attempts):
-            result = session.measure(stage(rate, 3.0 if quick else 8.0, seed=attempt))
+            result = session.measure(stage(rate, 2.0 if quick else 8.0, seed=attempt))
             if sustained(result):
                 best = float(rate)
                 cpu_us = 1e6 * result.health.cpu_share_max / rate
@@ -93,7 +94,7 @@ def open_loop_rate(session: LocustSession, quick: bool) -> tuple[float, list[Row
 def send_lag(session: LocustSession, quick: bool) -> list[Row]:
     """Send lag at 10 000/s."""
     lags = [
-        session.measure(stage(10_000, 4.0 if quick else 10.0, seed=s)).health.send_lag_p99_s
+        session.measure(stage(10_000, 2.5 if quick else 10.0, seed=s)).health.send_lag_p99_s
         for s in range(3 if quick else 6)
     ]
     best = min(lags) * 1e3
@@ -105,7 +106,7 @@ def send_lag(session: LocustSession, quick: bool) -> list[Row]:
 
 def added_latency(session: LocustSession, quick: bool) -> list[Row]:
     """What the tool and the loopback add to a server that takes no time."""
-    result = session.measure(stage(1000, 4.0 if quick else 15.0))
+    result = session.measure(stage(1000, 2.0 if quick else 15.0))
     assert result.log is not None
     p50, p99 = np.quantile(result.log.latency_s(), (0.5, 0.99)) * 1e3
     return [
@@ -128,7 +129,7 @@ def fidelity(session: LocustSession, quick: bool) -> list[Row]:
     for rate in (100, 1000, 10_000):
         best = 0.0
         for seed in range(2 if quick else 4):
-            result = session.measure(stage(rate, 4.0 if quick else 10.0, seed=seed))
+            result = session.measure(stage(rate, 2.5 if quick else 10.0, seed=seed))
             assert result.log is not None
             check = check_poisson(
                 result.log.sent_s, rate, result.spec.duration_s, quantisation_s=QUANTISATION_S
@@ -143,9 +144,9 @@ def fidelity(session: LocustSession, quick: bool) -> list[Row]:
 
 def memory(session: LocustSession, quick: bool) -> list[Row]:
     """Growth of the generator over many requests, scaled to a million."""
-    rate, seconds = 20_000, (8.0 if quick else 50.0)
+    rate, seconds = 20_000, (5.0 if quick else 50.0)
     generator = psutil.Process(session.workers[0].pid)
-    session.measure(stage(rate, 3.0))
+    session.measure(stage(rate, 2.0))
     before = generator.memory_info().rss
     session.measure(stage(rate, seconds, seed=2))
     grown = (generator.memory_info().rss - before) / 1e6 / (rate * seconds / 1e6)
@@ -163,7 +164,7 @@ def plain_unsigned(port: int, quick: bool) -> list[Row]:
 
 def compare(port: int, ours: float, quick: bool) -> list[Row]:
     """Peers on the same server, one after another."""
-    seconds = 4 if quick else 10
+    seconds = 3 if quick else 10
     rows = []
     goals = {"Locust FastHttpUser, closed loop": 2, "boto3 in a Locust User, closed loop": 15}
     for name, rate in peers.closed_loop_rates(port, seconds):
