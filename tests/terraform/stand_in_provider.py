@@ -1,4 +1,4 @@
-"""A stand-in for the provider hashicorp/aws: its schema for six resources, and no cloud.
+"""A stand-in for the provider hashicorp/aws: its schema for seven resources, and no cloud.
 
 Terraform talks to this program as to a plugin. Names, nesting, required, computed and replacing
 attributes are those documented for release 6.25. What is created, updated and deleted goes,
@@ -161,6 +161,22 @@ RESOURCES: dict[str, Spec] = {
             "alarm_arns": (LIST, "c"),
         },
         {"target_tracking_scaling_policy_configuration": TRACKING},
+    ),
+    "aws_cloudwatch_metric_alarm": block(
+        {
+            **COMMON,
+            **TAGS,
+            "alarm_name": (S, "rf"),
+            **strings("o", "alarm_description", "namespace", "metric_name", "statistic"),
+            **strings("o", "extended_statistic", "unit"),
+            "comparison_operator": (S, "r"),
+            "threshold": (N, "o"),
+            "period": (N, "o"),
+            "evaluation_periods": (N, "r"),
+            "datapoints_to_alarm": (N, "oc"),
+            "treat_missing_data": (S, "o=missing"),
+            "dimensions": (MAP, "o"),
+        }
     ),
     "aws_appautoscaling_scheduled_action": block(
         {

@@ -36,6 +36,7 @@ MODEL, CONFIG, ENDPOINT = (
     "aws_sagemaker_endpoint_configuration",
     "aws_sagemaker_endpoint",
 )
+ALARM = "aws_cloudwatch_metric_alarm"
 TARGET, POLICY, SCHEDULE = (
     "aws_appautoscaling_target",
     "aws_appautoscaling_policy",
@@ -223,3 +224,44 @@ def test_every_knob_reaches_its_block_and_a_second_apply_changes_nothing(account
         "VariantName": "AllTraffic",
     }
     assert account.apply(**everything) == []
+
+
+def test_rollback_alarms_watch_the_new_fleet_before_the_endpoint_moves_to_it(
+    account: Account,
+) -> None:
+    alarms = [
+        {"name": "slow", "metric_name": "ModelLatency", "statistic": "p50", "threshold": 25000},
+        {"name": "errors", "metric_name": "Invocation5XXErrors", "threshold": 0.01, "period": 300},
+    ]
+    release: dict[str, object] = {
+        "deployment": {"strategy": "CANARY", "size": 10, "rollback_alarm_names": ["own"]},
+        "deployment_alarms": alarms,
+    }
+    first = account.apply(**release)
+    made = {v["alarm_name"]: v for do, kind, v in first if (do, kind) == ("create", ALARM)}
+    config = value(first, "create", CONFIG)["name"]
+    slow, errors = made["demo-slow"], made["demo-errors"]
+    assert (slow["statistic"], slow["extended_statistic"]) == (None, "p50")
+    assert (errors["statistic"], errors["extended_statistic"]) == ("Average", None)
+    assert (slow["threshold"], slow["period"], errors["period"]) == (25000, 60, 300)
+    assert slow["treat_missing_data"] == "notBreaching"
+    assert slow["dimensions"] == {
+        "EndpointName": "demo",
+        "VariantName": "AllTraffic",
+        "EndpointConfigName": config,
+    }
+    rollback = value(first, "create", ENDPOINT)["deployment_config"][0]
+    named = rollback["auto_rollback_configuration"][0]["alarms"]
+    assert {a["alarm_name"] for a in named} == {"own", "demo-slow", "demo-errors"}
+
+    second = account.apply(**release, image_uri="image:2")
+    order = steps(second)
+    moved = order.index(("update", ENDPOINT))
+    watched = [i for i, step in enumerate(order) if step == ("update", ALARM)]
+    assert len(watched) == 2
+    assert order.index(("create", CONFIG)) < min(watched) < max(watched) < moved
+    assert (
+        value(second, "update", ALARM)["dimensions"]["EndpointConfigName"]
+        == (value(second, "create", CONFIG)["name"])
+    )
+    assert account.apply(**release, image_uri="image:2") == []

@@ -26,6 +26,12 @@ GOOD: dict[str, object] = {
 SCALED: dict[str, object] = {"min_capacity": 2, "max_capacity": 8}
 CAPTURE = {"destination_s3_uri": "s3://bucket/capture", "sampling_percentage": 20}
 CANARY = {"strategy": "CANARY", "size": 10}
+ALARM: dict[str, object] = {
+    "name": "slow",
+    "metric_name": "ModelLatency",
+    "statistic": "p99.9",
+    "threshold": 250000,
+}
 
 
 def action(**changes: object) -> list[dict[str, object]]:
@@ -48,6 +54,8 @@ ACCEPTED: list[dict[str, object]] = [
     {"deployment": CANARY},
     {"deployment": {"strategy": "LINEAR", "size": 3, "size_type": "INSTANCE_COUNT"}},
     {"deployment": {"strategy": "ALL_AT_ONCE", "rollback_alarm_names": ["p99"]}},
+    {"deployment": CANARY, "deployment_alarms": [ALARM, ALARM | {"name": "b", "period": 300}]},
+    {"deployment": CANARY, "deployment_alarms": [ALARM | {"datapoints_to_alarm": 2}]},
     {"routing_strategy": "LEAST_OUTSTANDING_REQUESTS"},
 ]
 
@@ -114,6 +122,32 @@ REFUSED: list[tuple[str, Any]] = [
             {"termination_wait_in_seconds": -1},
             {"maximum_execution_timeout_in_seconds": 599},
             {"rollback_alarm_names": [f"alarm-{i}" for i in range(11)]},
+        )
+    ),
+    ("deployment_alarms", {"deployment_alarms": [ALARM]}),
+    ("deployment_alarms", {"deployment": CANARY, "deployment_alarms": [ALARM, ALARM]}),
+    (
+        "deployment_alarms",
+        {
+            "deployment": CANARY | {"rollback_alarm_names": [f"alarm-{i}" for i in range(10)]},
+            "deployment_alarms": [ALARM],
+        },
+    ),
+    *(
+        ("deployment_alarms", {"deployment": CANARY, "deployment_alarms": [ALARM | change]})
+        for change in (
+            {"name": "a b"},
+            {"metric_name": "Latency"},
+            {"statistic": "mean"},
+            {"statistic": "p100"},
+            {"threshold": 0},
+            {"period": 90},
+            {"period": 30},
+            {"evaluation_periods": 0},
+            {"evaluation_periods": 1.5},
+            {"period": 3600, "evaluation_periods": 25},
+            {"datapoints_to_alarm": 4},
+            {"datapoints_to_alarm": 0},
         )
     ),
 ]

@@ -71,7 +71,7 @@ class CanaryTest:
 
     @property
     def level(self) -> float:
-        """Confidence of each of the two intervals: two tails can raise an alarm, each of alpha/2."""
+        """Confidence of either interval: two tails can raise an alarm, each of alpha / 2."""
         return 1.0 - self.alpha
 
 
@@ -79,7 +79,8 @@ class CanaryTest:
 class Side:
     """One variant's minute. Times in seconds; statistics are of answered requests.
 
-    ``mean_ln`` is NaN when nothing was answered; ``late_share`` counts failures as late.
+    ``late`` and ``mean_ln`` are of the time the SLO is about (failures are late; NaN when
+    nothing was answered), ``answered`` is always of the whole latency.
     """
 
     requests: int
@@ -165,7 +166,7 @@ def side_of(result: StageResult, objective: LatencyObjective) -> Side:
         int(np.count_nonzero(~log.ok)),
         int(np.count_nonzero(~(times <= objective.threshold_s))),
         float(np.mean(np.log(np.maximum(good, 1e-9)))) if good.size else math.nan,
-        LatencyHistogram.of(good),
+        whole.ok,
     )
 
 

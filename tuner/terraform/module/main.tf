@@ -16,6 +16,11 @@ locals {
 
   autoscaled = var.min_capacity != null && var.max_capacity != null
 
+  rollback_alarm_names = concat(
+    try(var.deployment.rollback_alarm_names, []),
+    [for alarm in var.deployment_alarms : aws_cloudwatch_metric_alarm.deployment[alarm.name].alarm_name]
+  )
+
   # A change of the initial count replaces the configuration and resets the live count. A fixed
   # fleet wants that; under autoscaling a new minimum must reach the scalable target alone.
   initial_instance_count = local.autoscaled ? terraform_data.first_count[local.release].input : var.instance_count
@@ -141,7 +146,7 @@ resource "aws_sagemaker_endpoint" "this" {
       }
 
       dynamic "auto_rollback_configuration" {
-        for_each = length(deployment_config.value.rollback_alarm_names) == 0 ? [] : [deployment_config.value.rollback_alarm_names]
+        for_each = length(local.rollback_alarm_names) == 0 ? [] : [local.rollback_alarm_names]
 
         content {
           dynamic "alarms" {

@@ -81,3 +81,58 @@ variable "deployment" {
     error_message = "deployment.rollback_alarm_names takes at most 10 alarms."
   }
 }
+
+variable "deployment_alarms" {
+  description = "Alarms on the new fleet alone that roll a deployment back. ModelLatency is in microseconds, error metrics are shares."
+  type = list(object({
+    name                = string
+    metric_name         = string
+    statistic           = optional(string, "Average")
+    threshold           = number
+    period              = optional(number, 60)
+    evaluation_periods  = optional(number, 3)
+    datapoints_to_alarm = optional(number)
+  }))
+  default  = []
+  nullable = false
+
+  validation {
+    condition     = length(var.deployment_alarms) == 0 || var.deployment != null
+    error_message = "deployment_alarms belong to a deployment."
+  }
+
+  validation {
+    condition     = length(var.deployment_alarms) + try(length(var.deployment.rollback_alarm_names), 0) <= 10
+    error_message = "AWS takes at most 10 rollback alarms, deployment.rollback_alarm_names included."
+  }
+
+  validation {
+    condition     = length(distinct([for alarm in var.deployment_alarms : alarm.name])) == length(var.deployment_alarms) && alltrue([for alarm in var.deployment_alarms : can(regex("^[a-zA-Z0-9][a-zA-Z0-9-]{0,62}$", alarm.name))])
+    error_message = "deployment_alarms need different names of letters, digits and hyphens."
+  }
+
+  validation {
+    condition     = alltrue([for alarm in var.deployment_alarms : contains(["ModelLatency", "OverheadLatency", "Invocation4XXErrors", "Invocation5XXErrors", "InvocationModelErrors"], alarm.metric_name)])
+    error_message = "deployment_alarms watch ModelLatency, OverheadLatency, Invocation4XXErrors, Invocation5XXErrors or InvocationModelErrors."
+  }
+
+  validation {
+    condition     = alltrue([for alarm in var.deployment_alarms : can(regex("^(Average|Sum|Minimum|Maximum|SampleCount|p[0-9]{1,2}([.][0-9]+)?)$", alarm.statistic))])
+    error_message = "deployment_alarms.statistic is Average, Sum, Minimum, Maximum, SampleCount or a percentile such as p99."
+  }
+
+  validation {
+    condition     = alltrue([for alarm in var.deployment_alarms : alarm.threshold > 0])
+    error_message = "deployment_alarms.threshold must be positive."
+  }
+
+  validation {
+    condition     = alltrue([for alarm in var.deployment_alarms : try(alarm.period % 60 == 0 && alarm.period >= 60 && alarm.evaluation_periods >= 1 && floor(alarm.evaluation_periods) == alarm.evaluation_periods && alarm.period * alarm.evaluation_periods <= 86400, false)])
+    error_message = "deployment_alarms.period is a multiple of 60 seconds; all evaluation_periods together last at most a day."
+  }
+
+  validation {
+    condition     = alltrue([for alarm in var.deployment_alarms : alarm.datapoints_to_alarm == null ? true : alarm.datapoints_to_alarm >= 1 && alarm.datapoints_to_alarm <= alarm.evaluation_periods])
+    error_message = "deployment_alarms.datapoints_to_alarm must be 1 to evaluation_periods."
+  }
+}
