@@ -20,7 +20,7 @@ from tuner.errors import InputError, InsufficientDataError
 from tuner.fleet.service import ServiceTime
 from tuner.fleet.spec import Batching, FleetSpec, InstanceSpec, QueueOrder, RoutingStrategy
 from tuner.queueing.capacity import CapacityModel
-from tuner.slo import LatencyObjective, Slo, Verdict
+from tuner.slo import LatencyObjective, Measure, Slo, Verdict
 
 LEAST = Routing.LEAST_OUTSTANDING_REQUESTS
 MM4 = InstanceSpec(ServiceTime.exponential(0.05), 4)
@@ -264,6 +264,24 @@ def test_an_error_ceiling_binds_when_errors_come_before_latency() -> None:
     assert model.verdict in (Verdict.MET, Verdict.INCONCLUSIVE)
     if model.verdict is Verdict.MET:
         assert model.binding is None
+
+
+def test_an_objective_on_the_first_chunk_needs_streamed_answers(steps: Campaign) -> None:
+    slo = Slo((LatencyObjective(0.95, 0.1, Measure.TTFT),))
+    model = ask(steps, slo)
+    assert model.verdict is Verdict.INCONCLUSIVE
+    assert model.gates[0].name == "streaming"
+    streamed = [with_first_chunk(r, 0.3) for r in steps.results]
+    answer = analyse(slo, streamed, routing=Routing.RANDOM)
+    assert answer.gates[0].name != "streaming"
+
+
+def with_first_chunk(result: StageResult, share: float) -> StageResult:
+    """The stage with a first chunk after this share of every latency."""
+    log = result.log
+    assert log is not None
+    first = log.scheduled_s + share * (log.done_s - log.scheduled_s)
+    return replace(result, log=replace(log, first_chunk_s=first))
 
 
 def test_launch_lags_are_those_of_scale_outs(steps: Campaign) -> None:

@@ -16,6 +16,7 @@ from tuner.campaign.model_based import ModelEstimate, estimate
 from tuner.campaign.refusals import (
     beyond_reach,
     mix_needs_model,
+    no_first_chunks,
     nothing_measured,
     unreachable_gate,
     warnings,
@@ -111,6 +112,9 @@ def analyse(
     blank = _blank(slo, routing, results, launch_events)
     if not used:
         return replace(blank, gates=(nothing_measured(results),))
+    silent = no_first_chunks(slo, used)
+    if silent is not None:
+        return replace(blank, binding=silent[0], gates=(silent[1],))
     beyond = beyond_reach(slo, sound(results))
     if beyond is not None:
         return replace(blank, verdict=Verdict.VIOLATED, binding=beyond[0], gates=(beyond[1],))

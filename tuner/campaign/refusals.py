@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tuner.campaign.evidence import evidence
 from tuner.campaign.server import ServerFit
 from tuner.campaign.types import StageResult
 from tuner.queueing.capacity import CapacityModel, Gate
-from tuner.slo import LatencyObjective, Slo, Verdict
+from tuner.slo import LatencyObjective, Measure, Slo, Verdict
 
 
 def nothing_measured(results: Sequence[StageResult]) -> Gate:
@@ -25,6 +27,29 @@ def nothing_measured(results: Sequence[StageResult]) -> Gate:
         ">= 1 finished stage under load",
         "no load was measured yet",
         "run the campaign, or resume it",
+    )
+
+
+def no_first_chunks(
+    slo: Slo, results: Sequence[StageResult]
+) -> tuple[LatencyObjective, Gate] | None:
+    """An objective on the first chunk when no answer was streamed."""
+    objective = next((o for o in slo.objectives if o.measure is Measure.TTFT), None)
+    if objective is None:
+        return None
+    streamed = sum(
+        int(np.isfinite(r.log.first_chunk_s).sum()) for r in results if r.log is not None
+    )
+    if streamed:
+        return None
+    return objective, Gate(
+        "streaming",
+        False,
+        0.0,
+        "answers with a time of their first chunk",
+        f"{objective.name} asks for the time to the first chunk, and no answer on record was "
+        "streamed",
+        "measure with response streaming, or set the objective on latency",
     )
 
 

@@ -12,7 +12,11 @@ from tuner.stats.requests import RequestLog
 
 
 class StageKind(StrEnum):
-    """Why a stage is run. Only MEASURE, ANCHOR and VERIFY feed the capacity estimate."""
+    """Why a stage is run.
+
+    Only MEASURE, ANCHOR and VERIFY say where the limit is. The single requests of FLOOR and
+    RAMP on one instance still show how the server works, which needs no steady state.
+    """
 
     WARM_UP = "warm_up"
     FLOOR = "floor"
