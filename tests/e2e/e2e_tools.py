@@ -35,7 +35,10 @@ max_capacity = 12
 """
 """Four stages of two and a half seconds: enough to interrupt, too little to answer from."""
 
-QUICK_PLAN = SHORT_PLAN.replace("rates = [40, 80]\n", "quick = true\nstart_rate_per_s = 60\n")
+QUICK_PLAN = SHORT_PLAN.replace(
+    "rates = [40, 80]\n",
+    "quick = true\nprecision = 0.1\nmax_minutes = 1.5\nstart_rate_per_s = 60\n",
+)
 
 Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -41,13 +41,14 @@ def campaign_of(
         price_per_instance_hour_usd=price.usd_per_hour if price else None,
     )
     if load.quick:
-        return demo_config(
+        quick = demo_config(
             plan.slo,
             instance_counts=tuple(sorted(load.instance_counts)),
             routing=routing,
             start_rate_per_s=load.start_rate_per_s or 20.0,
             seed=load.seed,
         )
+        return replace(quick, limits=limits)
     return CampaignConfig(
         slo=plan.slo,
         routing=routing,

@@ -158,6 +158,15 @@ def _generator_check(recorded: Recorded) -> tuple[tuple[str, str], ...]:
         ("stages voided", str(voided)),
         ("arrivals", "open-loop" if all(h.open_loop for h in sound) else "CLOSED-LOOP"),
     ]
+    own = recorded.meta.get("own_latency")
+    if own is not None:
+        rows.append(
+            (
+                "tuner's own latency",
+                f"p50 {s_to_ms(own['p50_s']):.3g} ms, p99 {s_to_ms(own['p99_s']):.3g} ms, against "
+                f"a server that takes no time, at {own['rate_per_s']:g}/s on this machine",
+            )
+        )
     lags = [e.lag_s for e in recorded.events if e.to_count > e.from_count]
     if lags:
         rows.append(("launch lag seen", ", ".join(duration_text(x) for x in lags)))

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tuner.commands.unrestored import remind
 from tuner.commands.worker import address_of
 from tuner.endpoints.protocol import CampaignEstimate, Finding
 from tuner.errors import EndpointError, InputError, RunDirectoryError, RunInterruptedError
+from tuner.load.own_latency import measure_own_latency
 from tuner.load.session import LocustSession
 from tuner.plan.parse import Plan, load_plan
 from tuner.store.run import JOURNAL, Run
@@ -107,6 +109,8 @@ def measure_and_answer(
                     ) as session,
                 ):
                     ui.say(f"measuring {opened.state.name}: {plan.slo.describe()}; run {out}")
+                    if "own_latency" not in run.meta():
+                        run.set_meta("own_latency", asdict(measure_own_latency(duration_s=1.5)))
                     backend = LiveBackend(opened.driver, session, ui)
                     controller = Controller(config, run, backend, ui, plan.load.max_error_share)
                     finished = controller.drive()
