@@ -1,6 +1,7 @@
 """Simulated instances behind a router: one model for the virtual and the wall clock."""
 
 from tuner.fleet.model import Completion, Fate, Fleet, Phase, Started
+from tuner.fleet.models import ModelLoad
 from tuner.fleet.quick import Simulated, simulate
 from tuner.fleet.service import ServiceTime, Shape
 from tuner.fleet.spec import (
@@ -9,6 +10,7 @@ from tuner.fleet.spec import (
     Contention,
     FleetSpec,
     InstanceSpec,
+    ModelsSpec,
     QueueOrder,
     RoutingStrategy,
 )
@@ -22,6 +24,8 @@ __all__ = [
     "Fleet",
     "FleetSpec",
     "InstanceSpec",
+    "ModelLoad",
+    "ModelsSpec",
     "Phase",
     "QueueOrder",
     "RoutingStrategy",

@@ -10,82 +10,19 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
 
+from tuner.fleet.models import ModelHosting, ModelLoad
+from tuner.fleet.parts import Completion, Fate, Instance, Phase, Started
 from tuner.fleet.router import Router, build_router
-from tuner.fleet.servers import Hooks, Job, Server, build_server
+from tuner.fleet.servers import Hooks, Job, build_server
 from tuner.fleet.service import endless, endless_uniform
 from tuner.fleet.spec import FleetSpec
 
-
-class Fate(StrEnum):
-    """How a request ended."""
-
-    OK = "ok"
-    QUEUE_FULL = "queue_full"
-    TIMED_OUT = "timed_out"
-    INSTANCE_LOST = "instance_lost"
-    NO_CAPACITY = "no_capacity"
-
-
-class Phase(StrEnum):
-    """Where an instance is in its life."""
-
-    STARTING = "starting"
-    IN_SERVICE = "in_service"
-    DRAINING = "draining"
-    GONE = "gone"
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One finished request; times in seconds on the caller's axis.
-
-    ``served_s`` is when the instance was done with it, ``done_s`` when the answer left the
-    platform (``done_s - served_s`` is the overhead). ``instance_id`` is -1 when no instance
-    was reached. ``worker_share`` is the part of a worker it used from start to served (below
-    1 in a batch).
-    """
-
-    tag: Any
-    arrived_s: float
-    started_s: float
-    served_s: float
-    done_s: float
-    fate: Fate
-    instance_id: int
-    worker_share: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A watched request began its service at ``started_s``; alone it takes ``work_s``."""
-
-    tag: Any
-    started_s: float
-    work_s: float
-
-
-class Instance:
-    """One instance of the fleet."""
-
-    __slots__ = ("accepted", "id", "jobs", "outstanding", "phase", "server", "slot", "warm", "zone")
-
-    def __init__(self, instance_id: int, zone: int, server: Server, *, warm: bool) -> None:
-        self.id = instance_id
-        self.zone = zone
-        self.server = server
-        self.warm = warm
-        self.phase = Phase.STARTING
-        self.outstanding = 0
-        self.slot = -1
-        self.accepted = 0
-        self.jobs: dict[Job, None] = {}
+__all__ = ["Completion", "Fate", "Fleet", "Phase", "Started"]
 
 
 class Fleet:
@@ -111,6 +48,11 @@ class Fleet:
         )
         self._lag = endless(spec.launch_lag, lag)
         self._order = endless_uniform(order)
+        self._hosting = (
+            None
+            if instance.models is None
+            else ModelHosting(instance.models, rng.spawn(1)[0], instance.workers)
+        )
         self._router: Router[Instance] = build_router(spec.routing, endless_uniform(routing))
         self._heap: list[tuple[float, int, Callable[[float, Any], None], Any]] = []
         self._counter = 0
@@ -138,14 +80,16 @@ class Fleet:
         *,
         slowdown: float = 1.0,
         watched: bool = False,
+        model: str | None = None,
     ) -> None:
         """Offer one request at ``now``; its end comes out of a later `advance`.
 
         ``slowdown`` multiplies its service time (a fault, or a heavier kind of request). The
-        start of a ``watched`` request comes out of `take_started`.
+        start of a ``watched`` request comes out of `take_started`. ``model`` names the model
+        of a multi-model endpoint; without memory for models it means nothing.
         """
         self._run(now)
-        instance = self._router.pick()
+        instance = self._pick(model)
         if instance is None:
             self._out.append(Completion(tag, now, now, now, now, Fate.NO_CAPACITY, -1))
             return
@@ -160,13 +104,61 @@ class Fleet:
         job = Job(tag, now, work * slowdown)
         job.instance = instance
         job.watched = watched
-        if not instance.server.arrive(now, job):
-            self._router.release(instance)
-            self._out.append(Completion(tag, now, now, now, now, Fate.QUEUE_FULL, instance.id))
-            return
         instance.jobs[job] = None
+        if model is not None and instance.models is not None and self._hosting is not None:
+            job.model = model
+            job.hit = instance.models.ask(now, job, model, self._hosting.size(model))
+            if not job.hit:
+                job.waits = True
+                self._schedule(now + self._hosting.spec.wait_limit_s, self._not_ready, job)
+        if not job.waits and not self._enter(now, job):
+            return
         if self.spec.timeout_s != math.inf:
             self._deadlines.append(job)
+
+    def _pick(self, model: str | None) -> Instance | None:
+        if model is not None and self._hosting is not None:
+            home: Instance | None = self._hosting.home(model)
+            if home is not None:
+                self._router.take(home)
+                return home
+        return self._router.pick()
+
+    def _enter(self, now: float, job: Job) -> bool:
+        """Hand the job to its instance's server; False when that is full."""
+        instance: Instance = job.instance
+        if instance.server.arrive(now, job):
+            return True
+        self._leave(now, job)
+        self._fail(now, job, Fate.QUEUE_FULL)
+        return False
+
+    def _leave(self, now: float, job: Job) -> None:
+        """The instance has nothing more to do with the job."""
+        instance: Instance = job.instance
+        instance.jobs.pop(job, None)
+        self._router.release(instance)
+        if job.model is not None and instance.models is not None:
+            if job.waits:
+                instance.models.forget(job, job.model)
+            else:
+                instance.models.release(now, job.model)
+        if instance.phase is Phase.DRAINING and not instance.jobs:
+            self._gone(now, instance)
+
+    def _model_ready(self, now: float, job: Job) -> None:
+        """The model is in memory: the wait is over."""
+        job.waits = False
+        job.model_wait_s = now - job.arrived_s
+        job.started_s = now
+        self._enter(now, job)
+
+    def _not_ready(self, now: float, job: Job) -> None:
+        """The platform has waited long enough for the model."""
+        if job.waits and not job.done and job.instance.phase is not Phase.GONE:
+            job.model_wait_s = now - job.arrived_s
+            self._leave(now, job)
+            self._fail(now, job, Fate.MODEL_NOT_READY)
 
     def advance(self, now: float) -> list[Completion]:
         """Let time pass until ``now`` and return what ended, in order of its model time."""
@@ -180,6 +172,15 @@ class Fleet:
         begun = self._begun
         self._begun = []
         return begun
+
+    def take_loads(self) -> list[ModelLoad]:
+        """Models brought into memory since the last call, in order of their end."""
+        return [] if self._hosting is None else self._hosting.take_loads()
+
+    def loaded_models(self) -> list[int]:
+        """Models in the memory of each instance in service."""
+        found = [i for i in self._instances.values() if i.phase is Phase.IN_SERVICE]
+        return [len(i.models) for i in found if i.models is not None]
 
     def next_event_s(self) -> float:
         """When something happens next if nothing is submitted; infinite for never."""
@@ -293,10 +294,7 @@ class Fleet:
         instance: Instance = job.instance
         if instance.phase is Phase.GONE:
             return
-        instance.jobs.pop(job, None)
-        self._router.release(instance)
-        if instance.phase is Phase.DRAINING and not instance.jobs:
-            self._gone(time_s, instance)
+        self._leave(time_s, job)
         if job.done:
             return
         job.done = True
@@ -317,6 +315,8 @@ class Fleet:
                 Fate.OK,
                 job.instance.id,
                 job.share,
+                job.hit,
+                job.model_wait_s,
             )
         )
 
@@ -324,11 +324,25 @@ class Fleet:
         job.done = True
         started = min(job.started_s, time_s)
         self._out.append(
-            Completion(job.tag, job.arrived_s, started, time_s, time_s, fate, job.instance.id)
+            Completion(
+                job.tag,
+                job.arrived_s,
+                started,
+                time_s,
+                time_s,
+                fate,
+                job.instance.id,
+                1.0,
+                job.hit,
+                job.model_wait_s,
+            )
         )
 
     def _time_out(self, time_s: float, job: Job) -> None:
         """The platform gives up; the instance does not know and works on."""
+        if job.waits:
+            self._not_ready(time_s, job)
+            return
         self._fail(time_s, job, Fate.TIMED_OUT)
 
     def _create(self, *, warm: bool) -> Instance:
@@ -339,6 +353,10 @@ class Fleet:
         zone = min(zones, key=lambda z: (held[z], z))
         server = build_server(self.spec.instance, self._hooks, self._order)
         instance = Instance(self._next_id, zone, server, warm=warm)
+        if self._hosting is not None:
+            instance.models = self._hosting.memory(
+                instance.id, instance, self._schedule, self._model_ready
+            )
         self._next_id += 1
         self._instances[instance.id] = instance
         return instance
@@ -358,6 +376,8 @@ class Fleet:
             self._gone(now, instance)
             return
         instance.phase = Phase.DRAINING
+        if self._hosting is not None:
+            self._hosting.gone(instance)
         self.in_service -= 1
         self.draining += 1
         self._router.remove(instance)
@@ -370,6 +390,9 @@ class Fleet:
     def _gone(self, now: float, instance: Instance) -> None:
         phase = instance.phase
         instance.phase = Phase.GONE
+        if self._hosting is not None and instance.models is not None:
+            self._hosting.gone(instance)
+            instance.models.closed = True
         if phase is Phase.STARTING:
             self.starting -= 1
         elif phase is Phase.IN_SERVICE:

@@ -33,6 +33,10 @@ class Router(Protocol[R]):
         """The member for the next request, counted as outstanding; None when there is none."""
         ...
 
+    def take(self, member: R) -> None:
+        """Count a request on a member that somebody else picked."""
+        ...
+
     def release(self, member: R) -> None:
         """One request of ``member`` is over."""
         ...
@@ -67,6 +71,10 @@ class RandomRouter(Generic[R]):
         member = members[int(next(self._uniform) * n)] if n > 1 else members[0]
         member.outstanding += 1
         return member
+
+    def take(self, member: R) -> None:
+        """Count a request on ``member``."""
+        member.outstanding += 1
 
     def release(self, member: R) -> None:
         """One request of ``member`` is over."""
@@ -125,10 +133,14 @@ class LeastOutstandingRouter(Generic[R]):
         bucket = self._buckets[self._least]
         n = len(bucket)
         member = bucket[int(next(self._uniform) * n)] if n > 1 else bucket[0]
+        self.take(member)
+        return member
+
+    def take(self, member: R) -> None:
+        """Count a request on ``member``."""
         self._leave(member)
         member.outstanding += 1
         self._enter(member)
-        return member
 
     def release(self, member: R) -> None:
         """One request of ``member`` is over."""

@@ -20,8 +20,8 @@ from tuner.fleet.spec import Batching, Contention, InstanceSpec, QueueOrder
 class Job:
     """A request inside the fleet."""
 
-    __slots__ = ("arrived_s", "done", "instance", "share", "started_s", "tag", "watched",
-                 "work_s")  # fmt: skip
+    __slots__ = ("arrived_s", "done", "hit", "instance", "model", "model_wait_s", "share",
+                 "started_s", "tag", "waits", "watched", "work_s")  # fmt: skip
 
     def __init__(self, tag: Any, arrived_s: float, work_s: float) -> None:
         self.tag = tag
@@ -32,6 +32,10 @@ class Job:
         self.share = 1.0
         self.watched = False
         self.done = False
+        self.model: str | None = None
+        self.hit: bool | None = None
+        self.model_wait_s = 0.0
+        self.waits = False
 
 
 Schedule = Callable[[float, Callable[[float, Any], None], Any], None]

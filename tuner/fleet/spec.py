@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -74,6 +75,65 @@ class ColdStart:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelsSpec:
+    """Memory for models, and what it takes to bring one in.
+
+    Parameters
+    ----------
+    memory_bytes
+        Room for models on an instance.
+    model_bytes
+        Size of a model; the mean of a lognormal when ``size_cv`` is above 0.
+    size_cv
+        Coefficient of variation of the size between models.
+    download, load, unload
+        From S3 to the disk (once per model and instance), from disk into memory, and out of
+        it again.
+    loaders
+        Models loaded at once on an instance.
+    wait_limit_s
+        A request whose model is not loaded by then is answered ModelNotReadyException (429);
+        the load goes on.
+    load_limit_s
+        A load that takes longer is given up.
+    affinity
+        Requests follow their model to an instance that holds it, as AWS documents.
+    spill
+        Requests in flight on that instance from which on another one is taken; None is the
+        number of its workers.
+    """
+
+    memory_bytes: float
+    model_bytes: float
+    load: ServiceTime
+    download: ServiceTime = field(default_factory=lambda: ServiceTime.deterministic(0.0))
+    unload: ServiceTime = field(default_factory=lambda: ServiceTime.deterministic(0.0))
+    size_cv: float = 0.0
+    loaders: int = 1
+    wait_limit_s: float = 60.0
+    load_limit_s: float = 360.0
+    affinity: bool = True
+    spill: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.model_bytes <= self.memory_bytes < math.inf:
+            raise ValueError(
+                f"a model must fit into memory: {self.model_bytes}, {self.memory_bytes}"
+            )
+        if self.size_cv < 0.0 or self.loaders < 1:
+            raise ValueError("need size_cv >= 0 and loaders >= 1")
+        if not self.wait_limit_s > 0.0 or not self.load_limit_s > 0.0:
+            raise ValueError("waiting and loading need time")
+        if self.spill is not None and self.spill < 1:
+            raise ValueError(f"spill must be at least 1: {self.spill}")
+
+    @property
+    def slots(self) -> int:
+        """Models of mean size that fit at once."""
+        return int(self.memory_bytes // self.model_bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """One instance: its workers, its queue, and how long a request takes.
 
@@ -97,6 +157,8 @@ class InstanceSpec:
         Time the platform adds to the answer outside the instance (``OverheadLatency``).
     vcpus
         Cores, for ``CPUUtilization`` (0 to 100 x vcpus).
+    models
+        Memory for the models of a multi-model endpoint; None serves one model.
     """
 
     service: ServiceTime
@@ -109,6 +171,7 @@ class InstanceSpec:
     per_byte_s: float = 0.0
     overhead: ServiceTime = field(default_factory=lambda: ServiceTime.deterministic(0.0))
     vcpus: int = 4
+    models: ModelsSpec | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1 or self.vcpus < 1:
@@ -126,7 +189,8 @@ class InstanceSpec:
     def plain(self) -> bool:
         """Independent workers in order of arrival: completion is known on arrival."""
         fifo = self.order is QueueOrder.FIFO
-        return fifo and self.contention is None and self.batching is None
+        one_model = self.models is None
+        return fifo and one_model and self.contention is None and self.batching is None
 
 
 @dataclass(frozen=True, slots=True)
