@@ -8,14 +8,15 @@ reasons as data. Costs are for a month of 30 days, instance-hours per day.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.errors import InputError
-from tuner.interval import Interval
 from tuner.queueing.capacity import CapacityModel
+from tuner.recommend.json_knobs import right_sizing_value, signals_value
+from tuner.recommend.json_values import interval_json as interval_json
+from tuner.recommend.json_values import number_value, policy_value
 from tuner.recommend.types import Candidate, Expected, Recommendation, Schedule, Statement
 from tuner.slo import LatencyObjective, Slo, Verdict
 
@@ -35,12 +36,12 @@ def to_json(recommendation: Recommendation, provenance: Mapping[str, object]) ->
     TypeError
         When ``provenance`` holds a value JSON has no word for.
     """
-    return _dump({**document(recommendation), "provenance": dict(provenance)})
+    return dump_json({**document(recommendation), "provenance": dict(provenance)})
 
 
 def candidate_to_json(candidate: Candidate) -> str:
     """One candidate alone, as it stands in a document: the answer to a what-if question."""
-    return _dump({"schema_version": SCHEMA_VERSION, **_candidate(candidate)})
+    return dump_json({"schema_version": SCHEMA_VERSION, **_candidate(candidate)})
 
 
 def document(recommendation: Recommendation) -> dict[str, object]:
@@ -52,7 +53,7 @@ def document(recommendation: Recommendation) -> dict[str, object]:
         "verdict": r.verdict.value,
         "slo": _slo(r.slo),
         "capacity": _capacity(r.capacity),
-        "policy": _policy(chosen.policy, chosen.bounds) if chosen else None,
+        "policy": policy_value(chosen.policy, chosen.bounds) if chosen else None,
         "expected": _expected(chosen.expected) if chosen else None,
         "instance_type": r.instance_type,
         "price": _price(r),
@@ -76,6 +77,8 @@ def document(recommendation: Recommendation) -> dict[str, object]:
         "proposal": _candidate(r.proposal) if r.proposal else None,
         "refusals": refusals(r),
         "warnings": list(r.warnings),
+        **({"right_sizing": right_sizing_value(r.right_size)} if r.right_size else {}),
+        **({"signals": signals_value(r.signals)} if r.signals else {}),
     }
 
 
@@ -161,25 +164,9 @@ def _read(raw: dict[str, object]) -> Document:
     )
 
 
-def _dump(value: object) -> str:
+def dump_json(value: object) -> str:
+    """A document as text, ending in a line feed; NaN and infinities are refused."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _interval(interval: Interval | None) -> dict[str, object] | None:
-    if interval is None:
-        return None
-    out: dict[str, object] = {
-        "low": _number(interval.low),
-        "mid": _number(interval.mid),
-        "high": _number(interval.high),
-        "level": interval.level,
-    }
-    unbounded = [k for k in ("low", "mid", "high") if out[k] is None]
-    return {**out, "unbounded": unbounded} if unbounded else out
 
 
 def _slo(slo: Slo) -> dict[str, object]:
@@ -202,7 +189,7 @@ def _capacity(capacity: CapacityModel) -> dict[str, object]:
     entries = [
         {
             "instance_count": c.instance_count,
-            "rate_per_s": _interval(c.rate_per_s),
+            "rate_per_s": interval_json(c.rate_per_s),
             "source": c.source,
             "requests": c.requests,
         }
@@ -219,17 +206,6 @@ def _capacity(capacity: CapacityModel) -> dict[str, object]:
     }
 
 
-def _policy(policy: TargetTrackingPolicy | None, bounds: CapacityBounds) -> dict[str, object]:
-    return {
-        "metric": policy.metric.value if policy else None,
-        "target_value": policy.target_value if policy else None,
-        "min_capacity": bounds.min_capacity,
-        "max_capacity": bounds.max_capacity,
-        "scale_out_cooldown": policy.scale_out_cooldown_s if policy else None,
-        "scale_in_cooldown": policy.scale_in_cooldown_s if policy else None,
-    }
-
-
 def _expected(expected: Expected) -> dict[str, object]:
     intervals = {
         "slo_attainment": expected.slo_attainment,
@@ -238,18 +214,18 @@ def _expected(expected: Expected) -> dict[str, object]:
         "cost_per_million_usd": expected.cost_per_million_usd,
     }
     return {
-        **{name: _number(i.mid) if i else None for name, i in intervals.items()},
+        **{name: number_value(i.mid) if i else None for name, i in intervals.items()},
         "instance_hours_per": "day",
         "bad_minute_share": expected.bad_minute_share,
         "resilient_minute_share": expected.resilient_minute_share,
-        "intervals": {name: _interval(i) for name, i in intervals.items()},
+        "intervals": {name: interval_json(i) for name, i in intervals.items()},
     }
 
 
 def _candidate(candidate: Candidate) -> dict[str, object]:
     return {
         "name": candidate.name,
-        "policy": _policy(candidate.policy, candidate.bounds),
+        "policy": policy_value(candidate.policy, candidate.bounds),
         "expected": _expected(candidate.expected),
         "meets": candidate.meets,
         "failing": [f.value for f in candidate.failing],
@@ -262,7 +238,7 @@ def _statement(statement: Statement) -> dict[str, object]:
     return {
         "name": statement.name,
         "sentence": statement.sentence,
-        "value": _number(value) if value is not None else None,
+        "value": number_value(value) if value is not None else None,
         "unit": statement.unit,
     }
 
@@ -271,7 +247,7 @@ def _schedule(schedule: Schedule | None) -> dict[str, object] | None:
     if schedule is None:
         return None
     return {
-        "policy": _policy(schedule.policy, schedule.bounds),
+        "policy": policy_value(schedule.policy, schedule.bounds),
         "windows": [
             {"start_minute": w.start_minute, "min_capacity": w.min_capacity}
             for w in schedule.windows
@@ -301,12 +277,14 @@ def _evidence(recommendation: Recommendation) -> dict[str, object]:
     out: dict[str, object] = {
         "stages": list(capacity.stages_used),
         "requests": capacity.requests_used,
-        "intervals": {str(c.instance_count): _interval(c.rate_per_s) for c in capacity.by_count},
+        "intervals": {
+            str(c.instance_count): interval_json(c.rate_per_s) for c in capacity.by_count
+        },
         "gates": [
             {
                 "name": g.name,
                 "passed": g.passed,
-                "value": _number(g.value),
+                "value": number_value(g.value),
                 "limit": g.limit,
                 "sentence": g.sentence,
                 "remedy": g.remedy,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tuner.autoscaling.policy import CapacityBounds, TargetTrackingPolicy
+from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.interval import Interval
 from tuner.queueing.capacity import CapacityModel
+from tuner.recommend.actions import ScheduledAction
+from tuner.recommend.data_capture import CaptureDecision
 from tuner.recommend.prices import Price
 from tuner.simulator.timeline import Timeline
 from tuner.slo import Slo, Verdict
@@ -104,6 +106,20 @@ class Schedule:
     ``windows`` are in order and the first starts at midnight. ``instance_hours_per_day`` and
     the shares are simulated at the low end of the capacity on all days; a schedule promises
     as much as the days it was made from repeat themselves.
+
+    Parameters
+    ----------
+    weekend_windows
+        Those of Saturday and Sunday; empty when all days are alike.
+    actions
+        The same as scheduled actions.
+    lead_min
+        Minutes by which the windows begin before the need.
+    repeats
+        Share of half hours in which the windows made from the other days cover a day's need:
+        how predictable the need is. None with a single day.
+    adopted
+        Whether the plan asked for a schedule, so that its actions are written.
     """
 
     windows: tuple[Window, ...]
@@ -113,6 +129,38 @@ class Schedule:
     violating_share: float
     bad_minute_share: float
     meets: bool
+    weekend_windows: tuple[Window, ...] = ()
+    actions: tuple[ScheduledAction, ...] = ()
+    lead_min: int = 0
+    repeats: float | None = None
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OffHours:
+    """One instance in off-hours, the policy's own bounds in the others.
+
+    Parameters
+    ----------
+    hours_per_week
+        Hours at one instance; those of the lead that instances need to start not counted.
+    saved_hours_per_day
+        Instance-hours saved, mean over the week, with the interval over recorded days.
+    saved_usd_per_month, deleted_usd_per_month
+        In money; and what deleting the endpoint in those hours would save, which tuner does
+        not do. None without a price.
+    violating_share
+        Share of requests in the other hours that miss the SLO when every morning starts at
+        the minimum, at the low end of the capacity.
+    """
+
+    actions: tuple[ScheduledAction, ...]
+    hours_per_week: float
+    saved_hours_per_day: Interval
+    saved_usd_per_month: Interval | None
+    deleted_usd_per_month: float | None
+    violating_share: float
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +203,116 @@ class Basis:
     traffic_notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SignalFit:
+    """How a scaling metric was seen to answer to load, in the statistic CloudWatch serves.
+
+    Parameters
+    ----------
+    statistic, period_s
+        As the alarm of a policy on it reads it.
+    stages, periods
+        Stages whose metric was read, and datapoints in them.
+    misfit
+        Root mean square of the stages' means about the fitted relation, as a share of them.
+    scatter
+        Standard deviation of single datapoints about their stage's mean, as a share of it.
+    refused
+        Why nothing could be fitted; None when a relation was.
+    """
+
+    metric: ScalingMetric
+    statistic: str
+    period_s: int
+    stages: int
+    periods: int
+    misfit: float
+    scatter: float
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignalChoice:
+    """The cheapest policy on one scaling metric; ``candidate`` None when none will do.
+
+    ``target_value`` is the target with the uncertainty of the fitted relation; ``machine_share``
+    the target of a CPU policy as a share of the whole machine.
+    """
+
+    metric: ScalingMetric
+    candidate: Candidate | None
+    reason: str = ""
+    fit: SignalFit | None = None
+    target_value: Interval | None = None
+    machine_share: float | None = None
+    recommended: bool = False
+
+
+class Standing(StrEnum):
+    """Where an instance type stands among those compared."""
+
+    CHEAPEST = "cheapest"
+    TIE = "tie"
+    DOMINATED = "dominated"
+    MISSES = "misses_the_slo"
+    UNKNOWN = "not_known"
+
+
+@dataclass(frozen=True, slots=True)
+class TypeCost:
+    """What one instance type costs on the traffic. Intervals run over those of its capacity.
+
+    Parameters
+    ----------
+    name
+        The instance type; with the endpoint's name where a type was measured twice.
+    capacity_per_s
+        Requests per second and instance inside the SLO; None without an answer.
+    usd_per_million_at_capacity
+        Price of a million requests on instances that are always as busy as the SLO allows.
+    static_count, static_usd_per_month
+        Instances that carry the recorded peak and the loss that is to be survived, and their
+        price for 30 days of 24 hours.
+    scaled_usd_per_month, scaled_usd_per_million
+        The recommended policy; ``high`` is what it costs as it is recommended, chosen at the
+        low end of the capacity, ``mid`` and ``low`` what it would cost were the middle or the
+        high end known to be true.
+    policy, bounds
+        The type's own recommended policy.
+    beaten_by
+        The type that dominates this one.
+    """
+
+    name: str
+    instance_type: str
+    price: Price
+    standing: Standing
+    reason: str
+    capacity_per_s: Interval | None = None
+    usd_per_million_at_capacity: Interval | None = None
+    static_count: int | None = None
+    static_usd_per_month: Interval | None = None
+    scaled_usd_per_month: Interval | None = None
+    scaled_usd_per_million: Interval | None = None
+    policy: TargetTrackingPolicy | None = None
+    bounds: CapacityBounds | None = None
+    beaten_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RightSizing:
+    """Which instance type to take; ``types`` cheapest first, those without an answer last.
+
+    ``ties`` are the types whose cost cannot be told from that of ``chosen`` (their intervals
+    overlap).
+    """
+
+    chosen: str | None
+    ties: tuple[str, ...]
+    sentence: str
+    types: tuple[TypeCost, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Recommendation:
     """The policy, what is expected of it, and why.
@@ -187,3 +345,19 @@ class Recommendation:
     today: Candidate | None = None
     proposal: Candidate | None = None
     schedule: Schedule | None = None
+    off_hours: OffHours | None = None
+    data_capture: CaptureDecision | None = None
+
+    @property
+    def scheduled_actions(self) -> tuple[ScheduledAction, ...]:
+        """The scheduled actions that belong to the answer: only those the plan asked for."""
+        if self.chosen is None:
+            return ()
+        if self.off_hours is not None:
+            return self.off_hours.actions
+        if self.schedule is not None and self.schedule.adopted:
+            return self.schedule.actions
+        return ()
+
+    right_size: RightSizing | None = None
+    signals: tuple[SignalChoice, ...] = ()
