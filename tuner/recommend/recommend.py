@@ -10,6 +10,7 @@ import numpy as np
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.queueing.capacity import CapacityModel
 from tuner.recommend import statements
+from tuner.recommend.actions import ScheduleRules
 from tuner.recommend.alternatives import Named, candidates_of, front, near_misses, standard
 from tuner.recommend.check import check_by_requests
 from tuner.recommend.choose import Scores
@@ -23,13 +24,14 @@ from tuner.recommend.evaluate import (
     stacked,
 )
 from tuner.recommend.minimum import minimum_as_sum
+from tuner.recommend.off_hours import off_hours_for
 from tuner.recommend.prices import PRICES, PriceTable
 from tuner.recommend.refuse import impossible, unanswered
-from tuner.recommend.schedule import schedule_for
+from tuner.recommend.schedule import Calendar, schedule_for
 from tuner.recommend.search import Found, Ground, ground_of, search
 from tuner.recommend.sensitivity import sensitivities
 from tuner.recommend.setup import Setup, prepare
-from tuner.recommend.types import Recommendation, Statement
+from tuner.recommend.types import OffHours, Recommendation, Schedule, Statement
 from tuner.simulator.inputs import MetricCurve
 from tuner.simulator.simulate import timeline
 from tuner.simulator.timeline import Timeline
@@ -49,6 +51,7 @@ def recommend(
     seed: int = 0,
     metric_curves: Mapping[ScalingMetric, MetricCurve] | None = None,
     check_requests: int = 0,
+    schedule: ScheduleRules | None = None,
 ) -> Recommendation:
     """Search the cheapest policy that holds the SLO budgets on this traffic.
 
@@ -76,6 +79,9 @@ def recommend(
     check_requests
         Replay the chosen policy request by request over the hardest stretch with at most
         that many requests (about a second per half million); 0 leaves it out.
+    schedule
+        What scheduled actions may do; None leaves them as a suggestion where surges outrun
+        launches.
 
     Raises
     ------
@@ -105,7 +111,7 @@ def recommend(
     if found.choice.index is None:
         beyond = _beyond(setup, constraints)
         return impossible(capacity, setup, slo, constraints, found, beyond, today)
-    return _answer(capacity, setup, slo, constraints, found, others, check_requests)
+    return _answer(capacity, setup, slo, constraints, found, others, check_requests, schedule)
 
 
 def _comparable(today: Choice | None, setup: Setup) -> tuple[Choice | None, Setup]:
@@ -153,6 +159,7 @@ def _answer(
     found: Found,
     others: Sequence[Named],
     check_requests: int,
+    rules: ScheduleRules | None,
 ) -> Recommendation:
     index = found.choice.index
     assert index is not None
@@ -179,12 +186,7 @@ def _answer(
     ]
     day = hardest_day(at.mid, 0)
     outrun = statements.reactive_alone(found, setup.world, setup.ground)
-    schedule = (
-        None
-        if outrun is None
-        else schedule_for(setup.world, setup.ground, chosen, setup.budgets, found.choice.chosen_on)
-    )
-    cheaper = statements.scheduled(schedule, found, setup.world)
+    schedule, cheaper, off_hours = _by_the_clock(setup, found, chosen, rules, outrun is not None)
     hardest = day_of(setup, chosen, day)
     late = hardest.violation_share * hardest.requests_per_min
     checked = (
@@ -222,8 +224,28 @@ def _answer(
         ),
         minimum=minimum_as_sum(setup.world, setup.ground, chosen[1].min_capacity),
         today=next((c for c in beside if c.name == "today"), None),
-        schedule=schedule if cheaper is not None else None,
+        schedule=schedule,
+        off_hours=off_hours,
     )
+
+
+def _by_the_clock(
+    setup: Setup, found: Found, chosen: Choice, rules: ScheduleRules | None, outrun: bool
+) -> tuple[Schedule | None, Statement | None, OffHours | None]:
+    """What scheduled actions are worth: off-hours, or a minimum that follows the need."""
+    world = setup.world
+    calendar = Calendar.of(setup.days, setup.traffic.start_minute_of_week)
+    if rules is not None and rules.non_production:
+        off = off_hours_for(world, chosen, rules, calendar.weekend, calendar.midnight)
+        return None, statements.off_hours(off), off
+    if rules is None and not outrun:
+        return None, None, None
+    made_from = found.choice.chosen_on
+    schedule = schedule_for(world, setup.ground, chosen, setup.budgets, made_from, calendar, rules)
+    said = statements.scheduled(schedule, found, world)
+    if said is None:
+        return None, statements.not_scheduled(schedule, found) if rules else None, None
+    return schedule, said, None
 
 
 def _low_end(setup: Setup, found: Found, named: Sequence[Named]) -> Scores:

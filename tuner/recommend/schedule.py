@@ -4,45 +4,65 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.autoscaling.policy import CapacityBounds
-from tuner.recommend.choose import Budgets, meets, plain_shares
+from tuner.recommend.actions import ScheduleRules, actions_of, week_of
+from tuner.recommend.choose import Budgets, Scores, meets, plain_shares
 from tuner.recommend.evaluate import Choice, World, grid_of, scores_of
 from tuner.recommend.search import Ground
 from tuner.recommend.types import Schedule, Window
 from tuner.simulator.simulate import simulate
 from tuner.units import MINUTES_PER_DAY, per_min_to_per_s, s_to_min
+from tuner.workload.days import DaySet
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
+LEAST_OF_A_KIND = 2
 MOST_WINDOWS = 6
 SLOT_MIN = 30
 """Schedules change on the half hour: finer ones are not maintained by anybody."""
 
 
-def minimum_by_minute(days: FloatArray, ground: Ground, lead_min: int, lowest: int) -> IntArray:
-    """Instances needed in each half hour of the day, brought forward by the lead, (1440,).
-
-    In each slot the largest need of any day counts.
-    """
+def needed(per_min: FloatArray, ground: Ground) -> IntArray:
+    """Instances that carry a load at the low end of the capacity, same shape."""
     counts = np.arange(1, ground.rates_low.size + 1)
     carried = np.maximum.accumulate(ground.rates_low * counts)
-    need = 1 + np.searchsorted(carried, per_min_to_per_s(1.0) * days.max(axis=0), side="left")
+    index = np.searchsorted(carried, per_min_to_per_s(1.0) * per_min, side="left")
+    need: IntArray = np.asarray(index, np.int64) + 1
+    return need
+
+
+def slot_needs(days: FloatArray, ground: Ground) -> IntArray:
+    """Largest need of each half hour of each day, shape (d, 48)."""
+    slots: IntArray = needed(days, ground).reshape(days.shape[0], -1, SLOT_MIN).max(axis=2)
+    return slots
+
+
+def minimum_by_minute(
+    days: FloatArray, ground: Ground, lead_min: int, lowest: int, most: int = MOST_WINDOWS
+) -> IntArray:
+    """Instances needed in each half hour of the day, brought forward by the lead, (1440,).
+
+    In each slot the largest need of any day counts; at most ``most`` levels are left.
+    """
+    need = needed(days.max(axis=0), ground)
     reach = np.concatenate([need, need[: lead_min + 1]])
     ahead = np.lib.stride_tricks.sliding_window_view(reach, lead_min + 1).max(axis=1)[: need.size]
     slots = ahead.reshape(-1, SLOT_MIN).max(axis=1)
-    calm = merged(np.maximum(slots, lowest).astype(np.int64))
+    calm = merged(np.maximum(slots, lowest).astype(np.int64), most)
     result: IntArray = np.repeat(calm, SLOT_MIN).astype(np.int64)
     return result
 
 
-def merged(slots: IntArray) -> IntArray:
-    """At most `MOST_WINDOWS` levels over the slots, never below what a slot needs.
+def merged(slots: IntArray, most: int = MOST_WINDOWS) -> IntArray:
+    """At most ``most`` levels over the slots, never below what a slot needs.
 
     Neighbouring windows are joined at the higher level, the pair that wastes least first.
     """
@@ -50,7 +70,7 @@ def merged(slots: IntArray) -> IntArray:
     while True:
         pairs = list(itertools.pairwise(runs))
         waste = [(max(a, b) - a) * n + (max(a, b) - b) * m for (a, n), (b, m) in pairs]
-        if not waste or (len(runs) <= MOST_WINDOWS and min(waste) > 0):
+        if not waste or (len(runs) <= most and min(waste) > 0):
             break
         i = waste.index(min(waste))
         (a, n), (b, m) = pairs[i]
@@ -64,35 +84,125 @@ def windows_of(by_minute: IntArray) -> tuple[Window, ...]:
     return tuple(Window(int(s), int(by_minute[s])) for s in starts)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Calendar:
+    """What day a simulated day is.
+
+    Parameters
+    ----------
+    weekend
+        Shape (d,): whether a day of the record is a Saturday or Sunday.
+    midnight
+        Column of the days' minutes at which the local day begins.
+    """
+
+    weekend: BoolArray
+    midnight: int
+
+    @classmethod
+    def of(cls, days: DaySet, start_minute_of_week: int) -> Calendar:
+        """The calendar of days cut from a record."""
+        begins = (start_minute_of_week + int(days.first_minute[0])) % MINUTES_PER_DAY
+        return cls(days.weekend, -begins % MINUTES_PER_DAY)
+
+    def groups(self, made_from: IntArray) -> tuple[BoolArray, ...]:
+        """Days that share their windows: weekdays and weekends if both were seen twice."""
+        kinds = self.weekend[made_from]
+        if min(int(kinds.sum()), int((~kinds).sum())) >= LEAST_OF_A_KIND:
+            return ~self.weekend, self.weekend
+        return (np.ones(self.weekend.size, np.bool_),)
+
+
 def schedule_for(
-    world: World, ground: Ground, choice: Choice, budgets: Budgets, made_from: IntArray
+    world: World,
+    ground: Ground,
+    choice: Choice,
+    budgets: Budgets,
+    made_from: IntArray,
+    calendar: Calendar,
+    rules: ScheduleRules | None = None,
 ) -> Schedule | None:
     """A schedule under a policy whose own minimum is the lowest allowed; None for part days.
 
-    ``made_from`` are indices of the days whose needs make the windows.
+    ``made_from`` are indices of the days whose needs make the windows. Without ``rules`` the
+    schedule is a suggestion: nothing asked for it.
     """
     policy, bounds = choice
-    if policy is None or world.days.shape[1] != MINUTES_PER_DAY:
+    asked = rules or ScheduleRules()
+    groups = calendar.groups(made_from)
+    most = min(MOST_WINDOWS, asked.max_actions // len(groups))
+    if policy is None or world.days.shape[1] != MINUTES_PER_DAY or most < 1:
         return None
-    days = world.days[made_from]
+    days = np.roll(world.days, -calendar.midnight, axis=1)
     lead_min = math.ceil(s_to_min(max(world.launch.seconds)) + 1.0)
-    by_minute = minimum_by_minute(days, ground, lead_min, ground.lowest_minimum)
-    by_minute = np.minimum(by_minute, ground.ceiling)
-    low = CapacityBounds(ground.lowest_minimum, max(bounds.max_capacity, int(by_minute.max())))
-    table = replace(
-        world.table, saturation_rate_per_s=world.table.saturation_rate_per_s * world.low_factor
-    )
-    options = replace(world.options(policy.metric), min_capacity_by_minute=by_minute)
-    grid = grid_of([(policy, low)])
-    result = simulate(grid, world.days, table, world.launch, seed=world.seed, options=options)
-    scores = scores_of(world, result)
+    made = np.isin(np.arange(days.shape[0]), made_from)
+    levels = [
+        np.minimum(
+            minimum_by_minute(days[made & g], ground, lead_min, ground.lowest_minimum, most),
+            ground.ceiling,
+        )
+        for g in groups
+    ]
+    top = max(bounds.max_capacity, *(int(x.max()) for x in levels))
+    low = CapacityBounds(ground.lowest_minimum, top)
+    parts = [
+        _scores(world, (policy, low), world.days[g], np.roll(x, calendar.midnight))
+        for g, x in zip(groups, levels, strict=True)
+    ]
+    scores = joined(parts)
     shares = plain_shares(scores)
+    weekday, weekend = windows_of(levels[0]), windows_of(levels[-1])
+    minimum = week_of(levels[0], levels[-1])
     return Schedule(
-        windows=windows_of(by_minute),
+        windows=weekday,
         policy=policy,
         bounds=low,
         instance_hours_per_day=float(scores.cost[0]),
         violating_share=float(shares[0][0]),
         bad_minute_share=float(shares[1][0]),
         meets=bool(meets(shares, budgets).all[0]),
+        weekend_windows=weekend if len(groups) > 1 else (),
+        actions=actions_of(
+            minimum, np.full_like(minimum, top), timezone=asked.timezone, prefix="need"
+        ),
+        lead_min=lead_min,
+        repeats=repeats(days, groups, made, ground),
+        adopted=rules is not None,
     )
+
+
+def _scores(world: World, choice: Choice, days: FloatArray, by_minute: IntArray) -> Scores:
+    grid = grid_of([choice])
+    table = replace(
+        world.table, saturation_rate_per_s=world.table.saturation_rate_per_s * world.low_factor
+    )
+    options = replace(world.options(grid.metric), min_capacity_by_minute=by_minute)
+    result = simulate(grid, days, table, world.launch, seed=world.seed, options=options)
+    return scores_of(world, result)
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """Scores of one policy on several groups of days as scores on all of them."""
+    return Scores(
+        np.concatenate([p.requests for p in parts]),
+        *(
+            np.concatenate([getattr(p, name) for p in parts], axis=1)
+            for name in ("violating", "bad", "unsafe", "instance_hours")
+        ),
+    )
+
+
+def repeats(
+    days: FloatArray, groups: Sequence[BoolArray], made: BoolArray, ground: Ground
+) -> float | None:
+    """Share of half hours whose need the other days of the same kind foretell."""
+    hits, total = 0, 0
+    for group in groups:
+        needs = slot_needs(days[group & made], ground)
+        if needs.shape[0] < LEAST_OF_A_KIND:
+            continue
+        for i in range(needs.shape[0]):
+            others = np.delete(needs, i, axis=0).max(axis=0)
+            hits += int((needs[i] <= others).sum())
+            total += needs.shape[1]
+    return hits / total if total else None
