@@ -303,7 +303,7 @@ def truth(seconds: float) -> Iterator[Row]:
     for level in (0.5, 0.95, 0.99):
         there, here = np.quantile(seen, level) * 1e3, np.quantile(model, level) * 1e3
         allowed = max(1.0, 0.02 * here)
-        yield row(f"p{level * 100:g} of the model", here, "ms")
+        yield row(f"p{level * 100:g} of the model", float(here), "ms")
         name = f"p{level * 100:g}: distance over sockets"
         yield row(name, abs(there - here), "ms", float(allowed), least=False)
 

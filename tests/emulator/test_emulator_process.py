@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -74,6 +75,16 @@ def test_process_dies_with_its_parent(end: signal.Signals) -> None:
     parent.wait(10)
     parent.stdout.close()
     child.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [({"port": 99_999}, "not a port"), ({"minute_seconds": 0.0}, "control minute")],
+)
+def test_impossible_arguments_are_said_plainly(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(TunerError) as caught:
+        EmulatorProcess("null", **arguments).start()
+    assert said in str(caught.value)
 
 
 def test_a_taken_port_is_said_plainly() -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from tuner.errors import TunerError
 
@@ -61,7 +62,7 @@ class EmulatorProcess:
         self._arguments = [*chosen, "--port", str(port), *arguments]
         self._process: subprocess.Popen[bytes] | None = None
         self._life: int | None = None
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
+        self._errors: IO[bytes] | None = None
         self.url = ""
         self.endpoint_name = ""
         self.variant_name = ""
@@ -74,6 +75,7 @@ class EmulatorProcess:
     def start(self) -> EmulatorProcess:
         """Start and wait until it serves."""
         watched, self._life = os.pipe()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
         command = [sys.executable, "-m", "tuner.emulator", *self._arguments]
         command += ["--announce", "--stop-fd", str(watched)]
         try:
@@ -120,7 +122,7 @@ class EmulatorProcess:
 
     def error_text(self) -> str:
         """What the child has written to its standard error."""
-        if self._errors.closed:
+        if self._errors is None:
             return ""
         self._errors.seek(0)
         return self._errors.read().decode("utf-8", "replace").strip()
@@ -142,7 +144,9 @@ class EmulatorProcess:
         process, self._process = self._process, None
         if process is not None and process.stdout is not None:
             process.stdout.close()
-        self._errors.close()
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
         life, self._life = self._life, None
         if life is not None:
             with contextlib.suppress(OSError):

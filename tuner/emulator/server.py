@@ -89,6 +89,8 @@ class Emulator:
         InputError
             If the address cannot be had.
         """
+        if not 0 <= port <= 65535:
+            raise InputError("not a port", value=port, allowed="0 (a free one) to 65535")
         self.account.install()
         self.faults.tick()
         try:

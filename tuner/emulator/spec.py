@@ -10,6 +10,7 @@ from tuner.errors import InputError
 from tuner.fleet.service import ServiceTime
 from tuner.fleet.spec import FleetSpec
 
+SHORTEST_MINUTE_S, LONGEST_MINUTE_S = 0.2, 600.0
 DEFAULT_PAYLOAD_LIMIT = 25 * 1024 * 1024
 """SageMaker's FAQ of 2026 says 25 MB for real-time endpoints; older models say 6 MiB."""
 
@@ -181,5 +182,17 @@ class EmulatorSpec:
         return replace(self, local_command=parts, variants=variants)
 
     def with_minute_seconds(self, minute_seconds: float) -> EmulatorSpec:
-        """The same with another length of the control minute."""
+        """The same with another length of the control minute.
+
+        Raises
+        ------
+        InputError
+            If it is not in the range that can be served.
+        """
+        if not SHORTEST_MINUTE_S <= minute_seconds <= LONGEST_MINUTE_S:
+            raise InputError(
+                "a control minute cannot last that long",
+                value=minute_seconds,
+                allowed=f"{SHORTEST_MINUTE_S:g} to {LONGEST_MINUTE_S:g} seconds",
+            )
         return replace(self, minute_seconds=minute_seconds)

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from tuner.emulator.params import NAME
 from tuner.emulator.spec import (
+    LONGEST_MINUTE_S,
+    SHORTEST_MINUTE_S,
     CaptureSpec,
     EmulatorSpec,
     Fault,
@@ -368,7 +370,9 @@ def parse_spec(text: str, source: str) -> EmulatorSpec:
         region=top.text("region", "us-east-1"),
         account_id=top.text("account_id", "123456789012"),
         seed=top.integer("seed", 1, high=2**31),
-        minute_seconds=top.number("minute_seconds", 60.0, low=0.2, high=600.0),
+        minute_seconds=top.number(
+            "minute_seconds", 60.0, low=SHORTEST_MINUTE_S, high=LONGEST_MINUTE_S
+        ),
         publish_delay_s=top.number("publish_delay_s", 60.0, high=600.0),
         instance_quota=top.integer("instance_quota", 1000),
         max_payload_bytes=top.integer("max_payload_bytes", 25 * 1024**2, high=2**30),
