@@ -184,5 +184,5 @@ def test_hit_ratio_of_independent_requests_is_that_of_an_exact_lru_cache() -> No
      {"wait_limit_s": 0.0}],
 )  # fmt: skip
 def test_a_wrong_specification_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must|need"):
+    with pytest.raises(ValueError, match=r"must|need"):
         ModelsSpec(**{"memory_bytes": 2.0, "model_bytes": 1.0, "load": fixed(1.0), **wrong})  # type: ignore[arg-type]

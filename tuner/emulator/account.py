@@ -116,7 +116,7 @@ class Account:
         self.models[model] = {
             "ModelName": model,
             "ModelArn": self.arn("model", model),
-            "PrimaryContainer": {"Image": f"{registry}/model:1"},
+            "PrimaryContainer": {"Image": f"{registry}/model:1", **self._many_models()},
             "ExecutionRoleArn": f"arn:aws:iam::{spec.account_id}:role/SageMakerRole",
             "CreationTime": now,
         }
@@ -141,6 +141,15 @@ class Account:
                 "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
             }
             self._install_endpoint(name, f"{name}-config", productions, capture)
+
+    def _many_models(self) -> dict[str, Any]:
+        if self.spec.variants[0].fleet.instance.models is None:
+            return {}
+        return {
+            "Mode": "MultiModel",
+            "ModelDataUrl": "s3://models/",
+            "MultiModelConfig": {"ModelCacheSetting": "Enabled"},
+        }
 
     def _install_endpoint(
         self,
@@ -190,7 +199,7 @@ class Account:
         )
         name = production["VariantName"]
         backend = self._make_backend(fleet, self._rng.spawn(1)[0])
-        metrics = VariantMetrics()
+        metrics = VariantMetrics(self.clock.speed)
         weight = float(production.get("InitialVariantWeight", 1.0))
         return Variant(name, production, found, backend, metrics, weight, count)
 

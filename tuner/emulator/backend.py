@@ -11,6 +11,7 @@ import numpy as np
 from tuner.emulator.modelclient import ModelAnswer
 from tuner.emulator.timing import PreciseTimer
 from tuner.fleet.model import Completion, Fleet, Phase
+from tuner.fleet.models import ModelLoad
 from tuner.fleet.spec import FleetSpec
 
 
@@ -25,6 +26,11 @@ class Call(Protocol):
     @property
     def streamed(self) -> bool:
         """Whether the answer is sent while it is being made."""
+        ...
+
+    @property
+    def model(self) -> str | None:
+        """The model it names, on a multi-model endpoint."""
         ...
 
     def started(self, started_s: float, work_s: float) -> None:
@@ -67,6 +73,14 @@ class Backend(Protocol):
 
     def outstanding(self) -> list[int]:
         """Requests in flight on each instance in service."""
+        ...
+
+    def loaded_models(self) -> list[int]:
+        """Models in the memory of each instance in service; empty for one-model endpoints."""
+        ...
+
+    def take_loads(self) -> list[ModelLoad]:
+        """Models loaded since the last call; times are on the monotonic clock."""
         ...
 
     def take_failure(self) -> str | None:
@@ -115,7 +129,9 @@ class FleetBackend:
     def invoke(self, call: Call, slowdown: float) -> None:
         """Serve a call."""
         now = time.monotonic()
-        self._fleet.submit(now, call, len(call.body), slowdown=slowdown, watched=call.streamed)
+        self._fleet.submit(
+            now, call, len(call.body), slowdown=slowdown, watched=call.streamed, model=call.model
+        )
         self._deliver(now)
 
     def _pump(self) -> None:
@@ -139,6 +155,14 @@ class FleetBackend:
     def outstanding(self) -> list[int]:
         """Requests in flight on each instance in service."""
         return [n for _, _, phase, n in self._fleet.instances() if phase is Phase.IN_SERVICE]
+
+    def loaded_models(self) -> list[int]:
+        """Models in the memory of each instance in service."""
+        return self._fleet.loaded_models()
+
+    def take_loads(self) -> list[ModelLoad]:
+        """Models loaded since the last call."""
+        return self._fleet.take_loads()
 
     def take_failure(self) -> str | None:
         """Simulated launches do not fail by themselves."""

@@ -11,7 +11,7 @@ from typing import Any
 from tuner.autoscaling.activity import AlarmState
 from tuner.emulator.account import Account
 from tuner.emulator.errors import AwsError
-from tuner.emulator.metrics import METRICS, Statistics, VariantMetrics
+from tuner.emulator.metrics import METRICS, MODEL_NAMES, Statistics, VariantMetrics
 from tuner.emulator.params import Params
 from tuner.emulator.scalingloop import ScalingLoop
 
@@ -41,7 +41,7 @@ def statistic(stat: str, values: Statistics) -> float:
     if stat == "Average":
         return values.total / values.count
     if stat == "Sum":
-        return values.total
+        return values.sum
     if stat == "Minimum":
         return values.minimum
     if stat == "Maximum":
@@ -205,9 +205,11 @@ class CloudWatch:
                 ],
             }
             for endpoint in self._account.endpoints.values()
-            for variant in endpoint.variants
+            for variant, serving in endpoint.variants.items()
             for name, kind in METRICS.items()
-            if namespace in (None, kind.namespace) and wanted in (None, name)
+            if (name not in MODEL_NAMES or serving.spec.fleet.instance.models is not None)
+            and namespace in (None, kind.namespace)
+            and wanted in (None, name)
         ]
         return {"Metrics": rows}
 

@@ -30,6 +30,7 @@ from tuner.emulator.modelclient import (
 )
 from tuner.errors import InputError
 from tuner.fleet.model import Completion, Fate, Phase
+from tuner.fleet.models import ModelLoad
 from tuner.fleet.router import Router, build_router
 from tuner.fleet.service import endless_uniform
 from tuner.fleet.spec import FleetSpec
@@ -133,6 +134,14 @@ class LocalBackend:
     def starting(self) -> int:
         """Instances launched and not yet in service."""
         return self._count(Phase.STARTING)
+
+    def loaded_models(self) -> list[int]:
+        """Unknown: a real server keeps its models to itself."""
+        return []
+
+    def take_loads(self) -> list[ModelLoad]:
+        """Unknown, as the models themselves."""
+        return []
 
     def take_failure(self) -> str | None:
         """Why the last launch failed, told once."""

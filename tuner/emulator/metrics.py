@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tuner.fleet.models import ModelLoad
 from tuner.units import s_to_us
 
 BIN_GROWTH = 1.005
@@ -14,20 +15,47 @@ KEEP_PERIODS = 20_000
 
 ZERO_WHEN_IDLE = ("Invocations", "InvocationsPerInstance")
 """SageMaker publishes zeros for an idle variant (Developer Guide, since 2023)."""
+COUNTED = (
+    *ZERO_WHEN_IDLE,
+    "Invocation4XXErrors",
+    "Invocation5XXErrors",
+    "InvocationModelErrors",
+)
+"""Metrics whose ``Sum`` is requests per minute."""
 LATENCY_NAMES = ("ModelLatency", "OverheadLatency")
 
 
+MODEL_NAMES = (
+    "ModelLoadingWaitTime",
+    "ModelDownloadingTime",
+    "ModelLoadingTime",
+    "ModelUnloadingTime",
+    "ModelCacheHit",
+    "LoadedModelCount",
+)
+"""Published for multi-model endpoints only."""
+
+
 class Statistics:
-    """Values of one metric in one period."""
+    """Values of one metric in one period.
 
-    __slots__ = ("bins", "count", "maximum", "minimum", "total")
+    ``weight`` is how many requests of a real minute one counted in a control minute stands for.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("bins", "count", "maximum", "minimum", "total", "weight")
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
         self.count = 0
         self.total = 0.0
         self.minimum = math.inf
         self.maximum = -math.inf
         self.bins: dict[int, int] = {}
+
+    @property
+    def sum(self) -> float:
+        """What ``Sum`` shows: requests are counted as if the minute had been a real one."""
+        return self.total * self.weight
 
     def add(self, value: float) -> None:
         """One value."""
@@ -45,7 +73,8 @@ class Statistics:
         self.bins[index] = self.bins.get(index, 0) + 1
 
     def merge(self, other: Statistics) -> None:
-        """Add another period's values."""
+        """Add another period's values, of the same metric."""
+        self.weight = other.weight
         self.count += other.count
         self.total += other.total
         self.minimum = min(self.minimum, other.minimum)
@@ -90,13 +119,24 @@ METRICS: dict[str, MetricKind] = {
     **{name: MetricKind(VARIANT_NAMESPACE, "Microseconds") for name in LATENCY_NAMES},
     "ConcurrentRequestsPerModel": MetricKind(VARIANT_NAMESPACE, "None", 10),
     "CPUUtilization": MetricKind(INSTANCE_NAMESPACE, "Percent"),
+    **{name: MetricKind(VARIANT_NAMESPACE, "Microseconds") for name in MODEL_NAMES[:4]},
+    "ModelCacheHit": MetricKind(VARIANT_NAMESPACE, "None"),
+    "LoadedModelCount": MetricKind(INSTANCE_NAMESPACE, "None"),
 }
 
 
 class VariantMetrics:
-    """Recorder and store of one variant's metrics, by period of control time."""
+    """Recorder and store of one variant's metrics, by period of control time.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    speed
+        How much faster than real minutes control minutes are. Sums of counted requests are
+        multiplied by it, so that a rate means the same requests per minute on every clock.
+    """
+
+    def __init__(self, speed: float = 1.0) -> None:
+        self._speed = speed
         self._series: dict[str, dict[int, Statistics]] = {name: {} for name in METRICS}
         self._minute = -1
         self._now: dict[str, Statistics] = {}
@@ -115,7 +155,8 @@ class VariantMetrics:
                 if len(series) > KEEP_PERIODS:
                     del series[min(series)]
                 if METRICS[name].period_s == 60 and name != "CPUUtilization":
-                    self._now[name] = series.setdefault(minute, Statistics())
+                    weight = self._speed if name in COUNTED else 1.0
+                    self._now[name] = series.setdefault(minute, Statistics(weight))
 
     def arrival(self, control_s: float, active: int) -> None:
         """A request was sent to the endpoint while ``active`` instances were in service."""
@@ -136,6 +177,23 @@ class VariantMetrics:
         now["Invocation5XXErrors"].add(1.0 if status >= 500 else 0.0)
         now["InvocationModelErrors"].add(1.0 if status >= 400 else 0.0)
 
+    def model_request(self, control_s: float, hit: bool, wait_s: float) -> None:
+        """A request that named a model was answered."""
+        minute = int(control_s // 60)
+        self.put("ModelCacheHit", minute, 1.0 if hit else 0.0)
+        if not hit:
+            self.put("ModelLoadingWaitTime", minute, s_to_us(wait_s))
+
+    def model_load(self, control_s: float, load: ModelLoad) -> None:
+        """A model was brought into memory, ending now."""
+        minute = int(control_s // 60)
+        if load.download_s > 0.0:
+            self.put("ModelDownloadingTime", minute, s_to_us(load.download_s))
+        if load.loaded:
+            self.put("ModelLoadingTime", minute, s_to_us(load.load_s))
+        for _ in range(load.evicted):
+            self.put("ModelUnloadingTime", minute, s_to_us(load.unload_s / load.evicted))
+
     def busy(self, start_control_s: float, end_control_s: float, share: float) -> None:
         """A worker was busy between two moments of control time."""
         first, last = int(start_control_s // 60), int(end_control_s // 60)
@@ -143,17 +201,33 @@ class VariantMetrics:
             overlap = min(end_control_s, (minute + 1) * 60.0) - max(start_control_s, minute * 60.0)
             self._busy[minute] = self._busy.get(minute, 0.0) + overlap * share
 
-    def sample(self, control_s: float, outstanding: list[int]) -> None:
-        """Look at the instances in service: how many there are, how busy each is."""
+    def sample(
+        self, control_s: float, outstanding: list[int], loaded_models: list[int] | None = None
+    ) -> None:
+        """Look at the instances in service: how many there are, how busy and how full each is."""
         self.roll(control_s)
         self._capacity.setdefault(self._minute, Statistics()).add(float(len(outstanding)))
         for count in outstanding:
             self.put("ConcurrentRequestsPerModel", int(control_s // 10), float(count))
+        for count in loaded_models or ():
+            self.put("LoadedModelCount", self._minute, float(count))
 
     def capacity(self, minute: int) -> float:
         """Mean number of instances in service over a minute; 0 when nobody looked."""
         seen = self._capacity.get(minute)
         return seen.total / seen.count if seen is not None else 0.0
+
+    def served_by(self, minute: int) -> float:
+        """Instances that the requests of a minute were spread over; 0 without requests.
+
+        What turns ``InvocationsPerInstance`` back into ``Invocations``: in a minute in which
+        instances arrive, the mean count would not.
+        """
+        sent = self.get("Invocations", minute)
+        each = self.get("InvocationsPerInstance", minute)
+        if sent is None or each is None or not each.total:
+            return 0.0
+        return sent.total / each.total
 
     def close_minute(
         self, minute: int, workers: int, vcpus: int, measured_s: float | None = None

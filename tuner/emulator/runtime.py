@@ -39,15 +39,22 @@ def endpoint_name(target: bytes) -> tuple[str, bytes]:
 class Invocation:
     """One InvokeEndpoint on its way through a variant."""
 
-    __slots__ = ("_runtime", "_started", "captured", "mishap", "request", "stream", "variant")
+    __slots__ = ("_runtime", "_started", "captured", "mishap", "model", "request", "stream",
+                 "variant")  # fmt: skip
 
     def __init__(
-        self, runtime: Runtime, request: Request, variant: Variant, mishap: Mishap | None
+        self,
+        runtime: Runtime,
+        request: Request,
+        variant: Variant,
+        mishap: Mishap | None,
+        model: str | None = None,
     ) -> None:
         self._runtime = runtime
         self.request = request
         self.variant = variant
         self.mishap = mishap
+        self.model = model
         self.captured = False
         self.stream: Stream | None = None
 
@@ -137,6 +144,7 @@ class Runtime:
     def _invoke(self, request: Request, endpoint: Endpoint, *, streamed: bool) -> None:
         wanted = request.headers.get(b"x-amzn-sagemaker-target-variant")
         variant = self._pick(endpoint, None if wanted is None else wanted.decode("latin-1"))
+        model = _target_model(request, endpoint, variant)
         mishap = None
         slowdown = 1.0
         if self._faults.live:
@@ -149,7 +157,7 @@ class Runtime:
         if mishap is not None and mishap.kind is FaultKind.RESET:
             request.reset()
             return
-        invocation = Invocation(self, request, variant, mishap)
+        invocation = Invocation(self, request, variant, mishap, model)
         if self.recorder.samples(endpoint):
             invocation.captured = True
             slowdown *= self.recorder.slowdown
@@ -239,6 +247,8 @@ class Runtime:
             return self._wrapped(call, model.status, model.body.decode("utf-8", "replace"))
         if end.fate is Fate.NO_CAPACITY:
             return AwsError("ServiceUnavailable", "No instance is available.", 503)
+        if end.fate is Fate.MODEL_NOT_READY:
+            return AwsError("ModelNotReadyException", f"Model {call.model} is not ready.", 429)
         if end.fate is Fate.INSTANCE_LOST:
             return self._wrapped(call, 500, "The instance was lost before it answered.")
         if end.fate is Fate.QUEUE_FULL:
@@ -284,6 +294,8 @@ class Runtime:
             end.served_s - end.arrived_s,
             end.done_s - end.served_s,
         )
+        if end.cache_hit is not None:
+            metrics.model_request(control_at(end.done_s), end.cache_hit, end.model_wait_s)
         if end.served_s > end.started_s:
             metrics.busy(control_at(end.started_s), control_at(end.served_s), end.worker_share)
 
@@ -306,3 +318,17 @@ class Runtime:
                     loop.call_later(step_s, send, position + 1)
 
         loop.call_later(step_s, send, 0)
+
+
+def _target_model(request: Request, endpoint: Endpoint, variant: Variant) -> str | None:
+    """The model a request names; a multi-model endpoint refuses requests that name none."""
+    if variant.spec.fleet.instance.models is None:
+        return None
+    given = request.headers.get(b"x-amzn-sagemaker-target-model", b"").decode("latin-1")
+    if not 1 <= len(given) <= 1024:
+        raise AwsError(
+            "ValidationError",
+            f"Endpoint {endpoint.name} is a multi-model endpoint: TargetModel must name a model "
+            "in 1 to 1024 characters.",
+        )
+    return given

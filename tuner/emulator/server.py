@@ -142,7 +142,11 @@ class Emulator:
         for endpoint in self.account.endpoints.values():
             for variant in endpoint.variants.values():
                 if now_s - self._sampled_s >= SAMPLE_CONTROL_S:
-                    variant.metrics.sample(now_s, variant.backend.outstanding())
+                    variant.metrics.sample(
+                        now_s, variant.backend.outstanding(), variant.backend.loaded_models()
+                    )
+                for load in variant.backend.take_loads():
+                    variant.metrics.model_load(self.account.clock.control_at(load.done_s), load)
                 if minute != self._minute and self._minute >= 0:
                     instance = variant.spec.fleet.instance
                     used_s = variant.backend.cpu_seconds()

@@ -7,6 +7,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,12 +31,14 @@ from tuner.fleet.spec import (
     Contention,
     FleetSpec,
     InstanceSpec,
+    ModelsSpec,
     QueueOrder,
     RoutingStrategy,
 )
 from tuner.units import ms_to_s
 
 E = TypeVar("E", bound=StrEnum)
+MIB = 1024.0**2
 
 
 class Table:
@@ -98,6 +101,14 @@ class Table:
         except ValueError:
             self.problem(key, "not a known value", value, ", ".join(kind))
             return default
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self._data.pop(key, default)
+        if not isinstance(value, bool):
+            self.problem(key, "not true or false", value, "true, false")
+            return default
+        return value
 
     def table(self, key: str) -> Table | None:
         """A table inside this one, or None."""
@@ -191,6 +202,30 @@ def _service_time(parent: Table, key: str, default: ServiceTime) -> ServiceTime:
             time = ServiceTime(shape, (mean,))
     table.done()
     return time
+
+
+def _models(table: Table) -> ModelsSpec | None:
+    """``[models]``: a multi-model endpoint."""
+    memory = table.number("memory_mib", 4096.0, above=True)
+    size = table.number("model_mib", 256.0, above=True)
+    if size > memory:
+        table.problem("model_mib", "does not fit into memory", size, f"at most {memory:g}")
+        size = memory
+    spec = ModelsSpec(
+        memory * MIB,
+        size * MIB,
+        _service_time(table, "load", ServiceTime.deterministic(1.0)),
+        _service_time(table, "download", ServiceTime.deterministic(0.0)),
+        _service_time(table, "unload", ServiceTime.deterministic(0.0)),
+        size_cv=table.number("size_cv", 0.0),
+        loaders=table.integer("loaders", 1, low=1, high=1024),
+        wait_limit_s=table.number("wait_limit_s", 60.0, above=True),
+        load_limit_s=table.number("load_limit_s", 360.0, above=True),
+        affinity=table.flag("affinity", True),
+        spill=table.integer("spill", 1, low=1) if table.has("spill") else None,
+    )
+    table.done()
+    return spec
 
 
 def _instance(table: Table | None) -> InstanceSpec:
@@ -352,6 +387,9 @@ def parse_spec(text: str, source: str) -> EmulatorSpec:
     problems: list[Problem] = []
     top = Table(_toml(text, source), "", problems, Path(source).parent)
     instance = _instance(top.table("instance"))
+    models = top.table("models")
+    if models is not None:
+        instance = replace(instance, models=_models(models))
     endpoint = top.table("endpoint") or Table({}, "endpoint", problems)
     name = endpoint.text("name", "tuner-demo")
     variants = [_variant(endpoint, instance)]
