@@ -14,10 +14,17 @@ from dataclasses import dataclass
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.errors import InputError
 from tuner.queueing.capacity import CapacityModel
+from tuner.recommend.costs import costs_of
+from tuner.recommend.json_costs import (
+    capture_value,
+    costs_value,
+    off_hours_value,
+    schedule_value,
+)
 from tuner.recommend.json_knobs import right_sizing_value, signals_value
 from tuner.recommend.json_values import interval_json as interval_json
 from tuner.recommend.json_values import number_value, policy_value
-from tuner.recommend.types import Candidate, Expected, Recommendation, Schedule, Statement
+from tuner.recommend.types import Candidate, Expected, Recommendation, Statement
 from tuner.slo import LatencyObjective, Slo, Verdict
 
 SCHEMA_VERSION = 1
@@ -73,12 +80,15 @@ def document(recommendation: Recommendation) -> dict[str, object]:
         "front": [_candidate(c) for c in r.front],
         "statements": [_statement(s) for s in r.statements],
         "sensitivities": [_statement(s) for s in r.sensitivities],
-        "schedule": _schedule(r.schedule),
+        "schedule": schedule_value(r.schedule) if r.schedule else None,
         "proposal": _candidate(r.proposal) if r.proposal else None,
         "refusals": refusals(r),
         "warnings": list(r.warnings),
         **({"right_sizing": right_sizing_value(r.right_size)} if r.right_size else {}),
         **({"signals": signals_value(r.signals)} if r.signals else {}),
+        **({"off_hours": off_hours_value(r.off_hours)} if r.off_hours else {}),
+        **({"data_capture": capture_value(r.data_capture)} if r.data_capture else {}),
+        **({"costs": costs_value(costs)} if (costs := costs_of(r)) else {}),
     }
 
 
@@ -240,22 +250,6 @@ def _statement(statement: Statement) -> dict[str, object]:
         "sentence": statement.sentence,
         "value": number_value(value) if value is not None else None,
         "unit": statement.unit,
-    }
-
-
-def _schedule(schedule: Schedule | None) -> dict[str, object] | None:
-    if schedule is None:
-        return None
-    return {
-        "policy": policy_value(schedule.policy, schedule.bounds),
-        "windows": [
-            {"start_minute": w.start_minute, "min_capacity": w.min_capacity}
-            for w in schedule.windows
-        ],
-        "instance_hours": schedule.instance_hours_per_day,
-        "instance_hours_per": "day",
-        "violating_share": schedule.violating_share,
-        "bad_minute_share": schedule.bad_minute_share,
     }
 
 

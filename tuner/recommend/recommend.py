@@ -245,7 +245,8 @@ def _by_the_clock(
     said = statements.scheduled(schedule, found, world)
     if said is None:
         return None, statements.not_scheduled(schedule, found) if rules else None, None
-    return schedule, said, None
+    assert schedule is not None
+    return replace(schedule, saved_share=said.value or 0.0), said, None
 
 
 def _low_end(setup: Setup, found: Found, named: Sequence[Named]) -> Scores:

@@ -120,6 +120,8 @@ class Schedule:
         how predictable the need is. None with a single day.
     adopted
         Whether the plan asked for a schedule, so that its actions are written.
+    saved_share
+        Of the instance-hours of the recommended policy alone, at the same capacity.
     """
 
     windows: tuple[Window, ...]
@@ -134,6 +136,7 @@ class Schedule:
     lead_min: int = 0
     repeats: float | None = None
     adopted: bool = False
+    saved_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from tuner.report.answer import (
     settings,
 )
 from tuner.report.names import failings, others, reason, said
-from tuner.report.words import percent, plain
+from tuner.report.words import money, percent, plain
 from tuner.slo import Verdict
 
 WIDTH = 96
@@ -52,8 +52,34 @@ def _answer(recommendation: Recommendation, chosen: Candidate) -> list[str]:
     lines += _field("traffic", recommendation.traffic_name)
     lines += _field("inside SLO", attainment_words(chosen))
     lines += _field("cost", cost_words(chosen))
+    lines += _minimum(recommendation)
+    lines += _knobs(recommendation)
     for other in others(recommendation)[:MAX_ITEMS]:
         lines += _field("against", f"{said(other.name)}: {_beside(other, chosen)}")
+    return lines
+
+
+def _minimum(recommendation: Recommendation) -> list[str]:
+    """The minimum capacity as a sum, and what it costs."""
+    parts = recommendation.minimum
+    if not parts:
+        return []
+    total = sum(p.instances for p in parts)
+    addends = " + ".join(f"{p.instances} {p.role}" for p in parts)
+    costs = [p.cost_per_month_usd for p in parts]
+    known = [c for c in costs if c is not None]
+    money_text = f", {money(sum(known))} per month" if len(known) == len(costs) else ""
+    return _field("minimum", f"{total} = {addends}{money_text}")
+
+
+def _knobs(recommendation: Recommendation) -> list[str]:
+    """Schedules, off-hours and data capture, where the plan asked or they are worth saying."""
+    lines = []
+    for statement in recommendation.statements:
+        if statement.name in ("scheduled_minimum", "no_schedule", "off_hours"):
+            lines += _field("schedule", statement.sentence)
+    if recommendation.data_capture is not None:
+        lines += _field("capture", recommendation.data_capture.sentence)
     return lines
 
 

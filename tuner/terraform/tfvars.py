@@ -17,6 +17,7 @@ from tuner.errors import InputError, InsufficientDataError, SloUnreachableError
 from tuner.recommend.types import Candidate, Recommendation
 from tuner.slo import Verdict
 from tuner.terraform.hcl import attributes, one_line
+from tuner.terraform.knobs import knob_variables
 
 MODULE = Path(__file__).parent / "module"
 
@@ -117,6 +118,7 @@ def tfvars_text(
         "instance_type": recommendation.instance_type,
         "instance_count": count,
         **scaling_variables(chosen),
+        **knob_variables(recommendation),
     }
     given = _checked(passthrough, numbers)
     parts = ["".join(f"# {line}\n" for line in _header(recommendation, run_name, date_text))]
@@ -140,14 +142,15 @@ def _checked(passthrough: Mapping[str, object], numbers: Mapping[str, object]) -
             value=", ".join(unknown),
             allowed=", ".join(sorted(module_variables() - set(DECIDED))),
         )
-    clash = sorted(k for k in passthrough if k in DECIDED and passthrough[k] != numbers.get(k))
+    ours = {*DECIDED, *numbers}
+    clash = sorted(k for k in passthrough if k in ours and passthrough[k] != numbers.get(k))
     if clash:
         raise InputError(
             "tuner decides this variable; take it out of [terraform]",
             value=", ".join(clash),
             hint="bounds and instance type belong in [capacity]",
         )
-    return {k: v for k, v in passthrough.items() if k not in DECIDED}
+    return {k: v for k, v in passthrough.items() if k not in ours}
 
 
 def _header(recommendation: Recommendation, run_name: str, date_text: str) -> list[str]:
@@ -170,6 +173,11 @@ def _header(recommendation: Recommendation, run_name: str, date_text: str) -> li
         lines.append(
             "instance_count is what a new endpoint or a new release starts with; for an endpoint "
             "that runs already, put its present count there."
+        )
+    if recommendation.scheduled_actions:
+        lines.append(
+            "An apply sets the bounds to min_capacity and max_capacity; they hold until the next "
+            "scheduled action fires."
         )
     return lines
 
