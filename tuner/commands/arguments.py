@@ -10,10 +10,10 @@ from tuner import __version__
 
 EXIT_CODES = """\
 exit codes:
-  0    done, and the SLO can be held
+  0    done, and the SLO can be held (compare, canary: not slower)
   1    tuner itself failed
   2    bad input: a flag, the plan, a file, a run directory, or the endpoint
-  3    the SLO cannot be met by any allowed capacity
+  3    the SLO cannot be met by any allowed capacity (compare, canary: slower)
   4    the data do not support an answer; what to measure next is printed
   130  interrupted; what was measured is kept
 """
@@ -49,6 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
         _check,
         _rehearse,
         _run,
+        _canary,
+        _compare,
         _worker,
         _recommend,
         _simulate,
@@ -57,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         _apply,
         _restore,
         _traffic,
+        _prices,
     ):
         add(commands)
     return parser
@@ -124,9 +127,8 @@ def _emulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--minute-seconds",
         type=_number(0.05),
-        default=60.0,
         metavar="S",
-        help="length of a control-plane minute; latency is never scaled",
+        help="length of a control-plane minute (default: the spec's, 60); latency is never scaled",
     )
     parser.add_argument(
         "--local",
@@ -262,6 +264,53 @@ def _rehearse(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
 
 
+def _canary(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "canary", "is a new variant slower? paired load, stopped as soon as it is clear"
+    )
+    parser.add_argument("plan", metavar="PLAN", help="a tuner.toml; see its [canary] table")
+    parser.add_argument("--variant", metavar="NAME", help="the candidate; else the plan's")
+    parser.add_argument("--endpoint", metavar="NAME", help="the candidate's endpoint, if another")
+    parser.add_argument(
+        "--rate", type=_number(1e-3), metavar="N", help="requests per second on either variant"
+    )
+    parser.add_argument(
+        "--slower-by", type=_number(1e-4), metavar="X", help="slow-down that counts (0.05 is 5 %%)"
+    )
+    parser.add_argument("--max-minutes", type=_number(10, integer=True), metavar="N")
+    parser.add_argument("--out", metavar="DIR", help="run directory (default: reports/…)")
+    parser.add_argument("--resume", action="store_true", help="go on with the canary in --out")
+    parser.add_argument("--junit", metavar="FILE", help="write the answer for CI")
+    parser.add_argument("--json", action="store_true", help="print canary.json")
+    parser.add_argument("--yes-this-is-production", action="store_true")
+
+
+def _compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "compare", "did the second run get slower than the first?")
+    parser.add_argument("baseline", metavar="RUN", help="the run directory to hold it against")
+    parser.add_argument("candidate", metavar="RUN", help="the run directory that is asked about")
+    parser.add_argument(
+        "--slower-by",
+        type=_number(1e-4),
+        default=0.05,
+        metavar="X",
+        help="slow-down that counts as a regression (default: 0.05)",
+    )
+    parser.add_argument("--level", type=_level, default=0.95, metavar="X", help="default: 0.95")
+    parser.add_argument(
+        "--no-capacity", action="store_true", help="compare latency alone; capacity takes longer"
+    )
+    parser.add_argument("--junit", metavar="FILE", help="write the answer for CI")
+    parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
+
+
+def _level(text: str) -> float:
+    value = _number(0.5)(text)
+    if value > 0.999:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed: at most 0.999")
+    return value
+
+
 def _worker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "worker", "lend this machine's cores to a campaign elsewhere")
     parser.add_argument("--master", required=True, metavar="HOST:PORT", help="where tuner run is")
@@ -308,3 +357,20 @@ def _traffic(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     parser.add_argument("--out", default="traffic.csv", metavar="FILE")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+
+
+def _prices(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "prices", "read instance prices from AWS, or show those known")
+    parser.add_argument("action", choices=("update", "show"))
+    parser.add_argument(
+        "types", nargs="*", metavar="TYPE", help="such as ml.m5.xlarge; default: all known ones"
+    )
+    parser.add_argument("--region", metavar="REGION", help="default: of the AWS configuration")
+    parser.add_argument("--profile", metavar="NAME")
+    parser.add_argument("--endpoint-url", metavar="URL")
+    parser.add_argument(
+        "--file",
+        default="tuner-prices.json",
+        metavar="FILE",
+        help="default: tuner-prices.json, where every answer looks for it",
+    )
