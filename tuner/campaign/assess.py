@@ -74,7 +74,7 @@ class Assessment:
         return all(
             gate.passed
             for e in self.estimates
-            for gate in verification(fit, e, stages, self.config.routing, rng, requests=24_000)[0]
+            for gate in verification(fit, e, stages, self.config.routing, rng, requests=40_000)[0]
         )
 
 

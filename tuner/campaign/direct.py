@@ -17,6 +17,7 @@ from tuner.campaign.regression import (
     bracket,
     fit_local,
     half_width,
+    printed_error,
 )
 from tuner.campaign.types import Routing, StageResult
 from tuner.interval import Interval
@@ -95,7 +96,7 @@ def _one(
     start = span.mid_per_s if span.bounded else stages[-1].rate_per_s
     local = fit_local(stages, objective.allowance, start)
     if local is not None and enough(local):
-        draws = local.log_rate + local.standard_error * rng.standard_t(local.freedom, members)
+        draws = local.log_rate + printed_error(local) * rng.standard_t(local.freedom, members)
         return (local.interval(level), draws, local.requests, local.stages), _gate(
             count, True, local.exceedances, _said(local, count)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ REACH = 0.13
 """Windows count by exp(-(distance/0.13)^4 / 2) in ln load: the curve bends further out."""
 LEAST_EXCEEDANCES = 20.0
 LEAST_WINDOWS = 9
+FIXED_WIDTH = 0.05
 _SLOPE_PRIOR = (math.log(9.0), 0.9)
 _DEPENDENCE = 15.0
 """Typical variance inflation: scales the likelihood against the prior of the slope."""
@@ -43,7 +44,7 @@ class LocalFit:
 
     def interval(self, level: float) -> Interval:
         """The crossing per instance with a t interval of its logarithm."""
-        half = half_width(self, level)
+        half = half_width(replace(self, standard_error=printed_error(self)), level)
         mid = math.exp(self.log_rate)
         return Interval(mid * math.exp(-half), mid, mid * math.exp(half), level)
 
@@ -53,6 +54,22 @@ def half_width(fit: LocalFit, level: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(fit.freedom, 0.5 + level / 2.0)) * fit.standard_error
+
+
+def printed_error(fit: LocalFit) -> float:
+    """Standard error that is printed: never below what the search stops at.
+
+    Windows are added until the half-width is small, so the half-width at the end is the
+    luckiest one; a fixed width holds where the estimated one does not.
+
+    References
+    ----------
+    Chow and Robbins (1965), On the asymptotic theory of fixed-width sequential confidence
+    intervals for the mean, Ann. Math. Stat. 36.
+    """
+    from scipy.special import stdtrit
+
+    return max(fit.standard_error, FIXED_WIDTH / float(stdtrit(fit.freedom, 0.975)))
 
 
 def fit_local(

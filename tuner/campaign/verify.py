@@ -12,13 +12,13 @@ from tuner.campaign.evidence import StageEvidence, evidence
 from tuner.campaign.model_based import ModelEstimate
 from tuner.campaign.predict import forecasts
 from tuner.campaign.server import ServerFit
-from tuner.campaign.types import Routing, StageResult
+from tuner.campaign.types import Routing, StageKind, StageResult
 from tuner.queueing.capacity import Gate
 from tuner.stats.requests import FloatArray
 
 NEAR = 0.85
 """A stage at this share of the limit or more verifies the prediction at its count."""
-BOUND = 0.003
+BOUND = 0.001
 TOLERANCE = 0.015
 """A prediction that misses by this share of capacity is good enough, however many requests
 prove that it misses."""
@@ -142,7 +142,11 @@ def _verify_count(
     doubt = math.hypot(found.spread(count), TOLERANCE)
     # Beyond the grid a window is a transient, not a steady state to compare with.
     top = limit * math.exp(float(band.offset[-1]) - doubt)
-    inside = [s for s in stages if s.rate_per_s <= top and s.share.n >= 50]
+    inside = [
+        s
+        for s in stages
+        if s.rate_per_s <= top and s.share.n >= 50 and s.kind is not StageKind.RAMP
+    ]
     if not inside:
         return None, False
     chances = [band.chance_of_more(s, limit, doubt, rng) for s in inside]
