@@ -120,6 +120,8 @@ class BotoEngine(EngineBase):
         }
         if self.target.variant:
             call["TargetVariant"] = self.target.variant
+        if payload.target_model is not None and not self.streaming:
+            call["TargetModel"] = payload.target_model
         if self.streaming:
             return self._stream(self._client.invoke_endpoint_with_response_stream(**call))
         answer = self._client.invoke_endpoint(**call)

@@ -26,7 +26,7 @@ class SessionPlan:
         head = {
             "target": self.target.to_json(),
             "payloads": [
-                [len(p.body), p.content_type, p.payload_class, p.weight]
+                [len(p.body), p.content_type, p.payload_class, p.weight, p.target_model]
                 for p in self.payloads.payloads
             ],
             "workers": self.workers,
@@ -41,8 +41,9 @@ class SessionPlan:
     def decode(cls, head: dict[str, Any], blob: bytes) -> Self:
         """The inverse of `encode`."""
         payloads, offset = [], 0
-        for length, content_type, name, weight in head["payloads"]:
-            payloads.append(Payload(blob[offset : offset + length], content_type, name, weight))
+        for length, content_type, name, weight, model in head["payloads"]:
+            body = blob[offset : offset + length]
+            payloads.append(Payload(body, content_type, name, weight, model))
             offset += length
         return cls(
             InvokeTarget.from_json(head["target"]),

@@ -109,6 +109,7 @@ class _BotoSigner:
         self._target = target
         self._client = runtime_client(target)
         self._caught: AWSPreparedRequest | None = None
+        self._model: str | None = None
         events = self._client.meta.events
         events.register("before-sign.sagemaker-runtime", self._add_headers)
         events.register("before-send.sagemaker-runtime", self._catch)
@@ -119,7 +120,7 @@ class _BotoSigner:
         )
 
     def _add_headers(self, request: AWSRequest, **_: object) -> None:
-        for name, value in self._target.headers:
+        for name, value in self._target.headers_for(self._model):
             del request.headers[name]
             request.headers[name] = value
 
@@ -128,6 +129,7 @@ class _BotoSigner:
         return AWSResponse(request.url, 200, HTTPHeaders(), _Nothing())
 
     def sign(self, payload: Payload) -> bytes:
+        self._model = payload.target_model
         self._call(
             EndpointName=self._target.endpoint_name,
             Body=payload.body,
@@ -164,7 +166,9 @@ class _PlainSigner:
         self._credentials = session.get_credentials()
 
     def sign(self, payload: Payload) -> bytes:
-        headers = dict(self._target.headers) | {"Content-Type": payload.content_type}
+        headers = dict(self._target.headers_for(payload.target_model)) | {
+            "Content-Type": payload.content_type
+        }
         request = AWSRequest(self._target.method, self._target.url, headers, payload.body)
         if self._credentials is None:
             raise NoCredentialsError

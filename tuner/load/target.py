@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tuner.errors import InputError
 
+TARGET_VARIANT = "X-Amzn-SageMaker-Target-Variant"
+TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 TIMEOUT_TIMES_SLO = 4.0
 """A client timeout below four times the SLO would make the SLO unfalsifiable."""
 
@@ -102,6 +104,13 @@ class InvokeTarget:
             if any(c in name + value for c in "\r\n\0"):
                 raise InputError("a header holds a line break", value=(name, value))
 
+    def headers_for(self, target_model: str | None) -> tuple[tuple[str, str], ...]:
+        """The headers of a request that names this model; None leaves them as they are."""
+        if target_model is None:
+            return self.headers
+        kept = (h for h in self.headers if h[0].lower() != TARGET_MODEL.lower())
+        return (*kept, (TARGET_MODEL, target_model))
+
     @property
     def host(self) -> str:
         """Host name, without brackets."""
@@ -163,7 +172,7 @@ def sagemaker_target(
     """
     base = (endpoint_url or f"https://runtime.sagemaker.{region}.amazonaws.com").rstrip("/")
     verb = "invocations-response-stream" if streaming else "invocations"
-    extra = (("X-Amzn-SageMaker-Target-Variant", variant),) if variant else ()
+    extra = ((TARGET_VARIANT, variant),) if variant else ()
     return InvokeTarget(
         url=f"{base}/endpoints/{endpoint_name}/{verb}",
         headers=(*headers, *extra),
@@ -172,6 +181,27 @@ def sagemaker_target(
         endpoint_name=endpoint_name,
         variant=variant,
         **limits,
+    )
+
+
+def aimed_at(target: InvokeTarget, endpoint_name: str, variant: str | None) -> InvokeTarget:
+    """The same load at another variant or endpoint of the same account.
+
+    Raises
+    ------
+    InputError
+        If the target is not a SageMaker endpoint.
+    """
+    if target.endpoint_name is None:
+        raise InputError("only a SageMaker endpoint has variants", value=target.url)
+    named = f"/endpoints/{target.endpoint_name}/"
+    headers = tuple((k, v) for k, v in target.headers if k != TARGET_VARIANT)
+    return replace(
+        target,
+        url=target.url.replace(named, f"/endpoints/{endpoint_name}/"),
+        headers=(*headers, *(((TARGET_VARIANT, variant),) if variant else ())),
+        endpoint_name=endpoint_name,
+        variant=variant,
     )
 
 

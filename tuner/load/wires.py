@@ -53,7 +53,8 @@ class PlainWires:
             if "user-agent" not in own:
                 headers.append(("User-Agent", USER_AGENT))
             headers += [("Accept-Encoding", "identity")] if "accept-encoding" not in own else []
-            headers += [*target.headers, ("Content-Length", str(len(payload.body)))]
+            own_headers = target.headers_for(payload.target_model)
+            headers += [*own_headers, ("Content-Length", str(len(payload.body)))]
             self.ready.append(encode(target.method, target.path, headers, payload.body))
 
     def refresh_one(self) -> bool:

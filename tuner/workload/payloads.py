@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from tuner.errors import PayloadError
 
 DEFAULT_CLASS = "default"
+LONGEST_MODEL = 1024
+"""AWS's limit on ``TargetModel``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,15 @@ class Payload:
         re-weighted by class.
     weight
         Relative share of requests that carry this body.
+    target_model
+        Model of a multi-model endpoint that the request names; None leaves it to the target.
     """
 
     body: bytes
     content_type: str = "application/json"
     payload_class: str = DEFAULT_CLASS
     weight: float = 1.0
+    target_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,15 @@ class PayloadSet:
                     "a content type cannot be used",
                     value=p.content_type,
                     allowed="printable ASCII, such as application/json",
+                )
+            named = p.target_model
+            if named is not None and not (
+                0 < len(named) <= LONGEST_MODEL and named.isascii() and named.isprintable()
+            ):
+                raise PayloadError(
+                    "a target model cannot be used",
+                    value=named[:80],
+                    allowed=f"1 to {LONGEST_MODEL} printable ASCII characters",
                 )
 
     @property
@@ -98,7 +112,7 @@ class PayloadSet:
         """The same bodies whose weights together are ``weight``."""
         return PayloadSet(
             tuple(
-                Payload(p.body, p.content_type, p.payload_class, weight * float(share))
+                replace(p, weight=weight * float(share))
                 for p, share in zip(self.payloads, self.shares, strict=True)
             )
         )
