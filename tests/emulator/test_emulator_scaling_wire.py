@@ -77,13 +77,13 @@ def test_target_tracking_scales_out_and_in(start: Start) -> None:
     emulator = start(FAST.replace("0.5", "0.25").replace("lag_s = 30", "lag_s = 240"))
     scaling = emulator.client("application-autoscaling")
     scaling.register_scalable_target(**resource(emulator), MinCapacity=1, MaxCapacity=4)
-    # 120 requests a second are 30 in a control minute of 0.25 s: 3 instances at 10 each.
+    # 120 requests a second are 7200 a minute on every clock: 3 instances at 2600 each.
     put = scaling.put_scaling_policy(
         **resource(emulator),
         PolicyName="keep",
         PolicyType="TargetTrackingScaling",
         TargetTrackingScalingPolicyConfiguration=tracking(
-            10.0, ScaleOutCooldown=60, ScaleInCooldown=60
+            2600.0, ScaleOutCooldown=60, ScaleInCooldown=60
         ),
     )
     assert len(put["Alarms"]) == 2
@@ -98,7 +98,7 @@ def test_target_tracking_scales_out_and_in(start: Start) -> None:
         assert current(emulator)[1] in (3, 4)
     alarms = emulator.client("cloudwatch").describe_alarms()["MetricAlarms"]
     assert {a["AlarmName"] for a in alarms} == {a["AlarmName"] for a in put["Alarms"]}
-    assert {a["Threshold"] for a in alarms} == {10.0, 9.0}
+    assert {a["Threshold"] for a in alarms} == {2600.0, 2340.0}
     activities = wait_for(
         lambda: [
             a
@@ -109,8 +109,8 @@ def test_target_tracking_scales_out_and_in(start: Start) -> None:
     first = activities[-1]
     assert first["Description"].startswith("Setting desired instance count to")
     assert first["EndTime"] > first["StartTime"]
-    # Three whole minutes above the target at least, whatever the phase of the clock.
-    assert (first["StartTime"] - began).total_seconds() >= 3 * 0.25
+    # Three datapoints above the target, the first perhaps of a minute that had begun.
+    assert (first["StartTime"] - began).total_seconds() >= 2 * 0.25
     assert first["StartTime"] < dt.datetime.now(dt.UTC)
     # Without traffic the variant publishes zeros, and 15 quiet minutes scale it in.
     wait_for(lambda: current(emulator) == ("InService", 1, 1), timeout_s=25)
@@ -156,7 +156,7 @@ def test_suspended_target_does_not_move(start: Start) -> None:
         **resource(emulator),
         PolicyName="keep",
         PolicyType="TargetTrackingScaling",
-        TargetTrackingScalingPolicyConfiguration=tracking(5.0),
+        TargetTrackingScalingPolicyConfiguration=tracking(600.0),
     )
     cloudwatch = emulator.client("cloudwatch")
     with Load(emulator, 60.0):
@@ -216,7 +216,7 @@ def test_a_user_alarm_fires_a_step_policy(start: Start) -> None:
         Statistic="Sum",
         Period=60,
         EvaluationPeriods=1,
-        Threshold=3.0,
+        Threshold=1000.0,
         ComparisonOperator="GreaterThanThreshold",
         AlarmActions=[arn],
     )
@@ -269,10 +269,11 @@ def test_metrics_have_aws_units_and_dimensions(start: Start) -> None:
         )["Datapoints"]
 
     invocations = statistics("Invocations", Statistics=["Sum"])
-    assert sum(p["Sum"] for p in invocations) == 20
+    # A control minute of half a second: every request stands for 120 in a real minute.
+    assert sum(p["Sum"] for p in invocations) == pytest.approx(20 * 120)
     assert all(now - dt.timedelta(hours=1) <= p["Timestamp"] <= now for p in invocations)
     per_instance = statistics("InvocationsPerInstance", Statistics=["Sum"])
-    assert sum(p["Sum"] for p in per_instance) == 20
+    assert sum(p["Sum"] for p in per_instance) == pytest.approx(20 * 120)
     latency = statistics(
         "ModelLatency", Statistics=["Minimum", "SampleCount"], ExtendedStatistics=["p50"]
     )
@@ -302,7 +303,7 @@ def test_metrics_have_aws_units_and_dimensions(start: Start) -> None:
         StartTime=now - dt.timedelta(hours=1),
         EndTime=now,
     )["MetricDataResults"][0]
-    assert sum(data["Values"]) == 20
+    assert sum(data["Values"]) == pytest.approx(20 * 120)
     assert data["Timestamps"] == sorted(data["Timestamps"], reverse=True)
     names = {m["MetricName"] for m in cloudwatch.list_metrics()["Metrics"]}
     assert {"Invocations", "ModelLatency", "CPUUtilization"} <= names
@@ -334,7 +335,7 @@ def test_quota_stops_a_scale_out(start: Start) -> None:
         **resource(emulator),
         PolicyName="keep",
         PolicyType="TargetTrackingScaling",
-        TargetTrackingScalingPolicyConfiguration=tracking(5.0),
+        TargetTrackingScalingPolicyConfiguration=tracking(600.0),
     )
     with Load(emulator, 60.0):
         (failed, *_) = wait_for(

@@ -94,6 +94,21 @@ def test_a_stage_sends_exactly_the_seeded_schedule(null_port: int) -> None:
     assert health.workers == 1
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stage_in_steps_offers_each_rate_in_its_turn(null_port: int, workers: int) -> None:
+    rates = (100.0, 400.0, 200.0)
+    asked = stage(rate_per_s=700 / 3, rates_per_s=rates, duration_s=3.0)
+    with LocustSession(target(null_port), BODY, workers=workers, lag_limit_s=0.2) as session:
+        result = session.measure(asked)
+    assert result.log is not None
+    counts = np.histogram(result.log.scheduled_s, [0, 1, 2, 3])[0]
+    for rate, count in zip(rates, counts, strict=True):
+        assert abs(count - rate) <= 4 * np.sqrt(rate)
+    # The test of the send times must follow the rate, or every such stage would be void.
+    assert not [r for r in result.health.void_reasons if "Poisson" in r or "asked" in r]
+    assert result.health.arrivals_ks_p_value is not None
+
+
 def test_the_controller_is_never_patched() -> None:
     code = (
         "import sys, socket; import tuner.load.session, tuner.load.remote;"

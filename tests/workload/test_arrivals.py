@@ -17,6 +17,7 @@ from tuner.workload.arrivals import (
     constant_chunks,
     payload_rng,
     ramp_chunks,
+    steps_chunks,
     stream,
     trace_chunks,
     until,
@@ -196,3 +197,26 @@ def test_too_few_gaps_say_nothing() -> None:
 def test_streams_are_endless() -> None:
     chunks = itertools.islice(stream("poisson", 1e6, arrival_rng(0)), 5)
     assert sum(len(c) for c in chunks) == 5 * CHUNK
+
+
+def test_steps_have_their_own_rates_from_the_first_moment_on() -> None:
+    rates = np.array([300.0, 0.0, 900.0, 90.0])
+    times = np.concatenate(list(steps_chunks(rates, 20.0, arrival_rng(3))))
+    assert np.all(np.diff(times) > 0)
+    counts = np.histogram(times, np.arange(5) * 20.0)[0]
+    for rate, count in zip(rates, counts, strict=True):
+        assert abs(count - rate * 20.0) <= 4 * np.sqrt(rate * 20.0)
+    assert counts[1] == 0
+    for index in (0, 2):
+        inside = times[(times >= index * 20.0) & (times < (index + 1) * 20.0)] - index * 20.0
+        check = check_poisson(inside, float(rates[index]), 20.0, quantisation_s=1e-6)
+        assert check is not None
+        assert check.ks_p_value > 1e-3
+        # The first arrival is an exponential gap into the step, not a gap across its edge.
+        assert inside[0] < 10 / rates[index]
+
+
+@pytest.mark.parametrize("rates", [[], [0.0], [1.0, -1.0], [np.nan], [[1.0]]])
+def test_impossible_steps_are_refused(rates: Any) -> None:
+    with pytest.raises(ValueError, match="steps need"):
+        next(steps_chunks(rates, 1.0, arrival_rng(0)))

@@ -53,6 +53,9 @@ class StageSpec:
         Seed of arrivals and payload order; the same seed gives the same stage.
     purpose
         One phrase for people: why this stage, now.
+    rates_per_s
+        Offered rate in each of several equal parts of the window, one after another (Poisson
+        arrivals only; ``rate_per_s`` is then their mean). Empty: constant.
     """
 
     index: int
@@ -64,6 +67,7 @@ class StageSpec:
     arrivals: str
     seed: int
     purpose: str
+    rates_per_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

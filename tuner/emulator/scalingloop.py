@@ -81,11 +81,14 @@ class ScalingLoop:
                 value = None
                 if seen is not None:
                     value = {
-                        ScalingMetric.INVOCATIONS: seen.total,
+                        ScalingMetric.INVOCATIONS: seen.sum,
                         ScalingMetric.CONCURRENCY: seen.maximum,
                         ScalingMetric.CPU: seen.total / seen.count,
                     }[metric]
-                capacity = metrics.capacity(index * period_s // 60)
+                minute = index * period_s // 60
+                capacity = metrics.capacity(minute)
+                if metric is ScalingMetric.INVOCATIONS:
+                    capacity = metrics.served_by(minute) or capacity
                 found.target.observe(now_s, metric, value, capacity)
                 found.seen[metric] = index
 

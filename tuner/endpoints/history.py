@@ -59,16 +59,17 @@ def read_history(
     notes: list[str] = []
     start, end = _whole_minutes(start_unix_s, end_unix_s, now_unix_s, notes)
     query = {"n": metric_query(INVOCATION_NAMESPACE, "Invocations", "Sum", endpoint, variant)}
-    counts: dict[int, float] = {}
+    seen: dict[int, list[float]] = {}
     for first in range(start, end, DATAPOINTS_PER_CALL):
         last = min(first + DATAPOINTS_PER_CALL, end)
         times, values = metric_data(aws, query, float(first * PERIOD_S), float(last * PERIOD_S))[
             "n"
         ]
         for at, count in zip(times, values, strict=True):
-            # An emulator on a faster clock has several of its minutes in one of ours.
-            minute = math.floor(at / PERIOD_S)
-            counts[minute] = counts.get(minute, 0.0) + count
+            seen.setdefault(math.floor(at / PERIOD_S), []).append(count)
+    # An emulator on a faster clock has several of its minutes in one of ours; each of them
+    # says requests per minute, so their mean does too.
+    counts = {minute: math.fsum(found) / len(found) for minute, found in seen.items()}
     if not counts:
         raise TrafficError(
             f"CloudWatch has no invocations of {endpoint}/{variant} in this stretch",

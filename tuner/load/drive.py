@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -24,7 +25,7 @@ from tuner.load.target import InvokeTarget
 from tuner.load.wires import PlainWires, Wires
 from tuner.stats.histogram import LatencyHistogram
 from tuner.stats.requests import FloatArray
-from tuner.workload.arrivals import arrival_rng, payload_rng, stream
+from tuner.workload.arrivals import arrival_rng, payload_rng, steps_chunks, stream, until
 from tuner.workload.payloads import PayloadSet
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class StageShare:
     part: int
     parts: int
     opens_at_s: float | None
+    rates_per_s: Sequence[float] = ()
+    """Rates of equal parts of the window, of all workers together; empty for a constant one."""
 
 
 def resolve(target: InvokeTarget) -> Addresses:
@@ -228,15 +231,8 @@ class Driver:
         emit("stage_done", summary, b"")
 
     def _offer(self, share: StageShare, opens: float, closes: float) -> None:
-        chunks = stream(
-            share.arrivals,
-            share.rate_per_s,
-            arrival_rng(share.seed, share.part),
-            part=share.part,
-            parts=share.parts,
-        )
         self.start(
-            chunks,
+            _arrivals(share),
             origin_s=opens - share.settle_s,
             end_s=closes - EDGE_S,
             rng=payload_rng(share.seed, share.part),
@@ -253,6 +249,17 @@ class Driver:
         if not drained:
             self.engine.abandon()
         return drained
+
+
+def _arrivals(share: StageShare) -> Iterator[FloatArray]:
+    """This worker's arrivals from the start of settling on."""
+    rng = arrival_rng(share.seed, share.part)
+    if not share.rates_per_s:
+        return stream(share.arrivals, share.rate_per_s, rng, part=share.part, parts=share.parts)
+    mine = np.array(share.rates_per_s) / share.parts
+    step_s = share.duration_s / len(mine)
+    lead = until(stream("poisson", max(float(mine[0]), 1e-9), rng), share.settle_s)
+    return chain([lead], (share.settle_s + c for c in steps_chunks(mine, step_s, rng)))
 
 
 def gather_stage(

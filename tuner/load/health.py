@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tuner.campaign.types import GeneratorHealth, StageSpec
-from tuner.stats.requests import Outcome, RequestLog
+from tuner.stats.requests import FloatArray, Outcome, RequestLog
 from tuner.units import s_to_ms
 from tuner.workload.poisson_check import check_poisson
 
@@ -149,6 +149,9 @@ def _arrivals(spec: StageSpec, seen: Observed) -> tuple[float | None, float | No
     if log is None or spec.arrivals != "poisson":
         return None, None, ""
     sent = log.sent_s[np.isfinite(log.sent_s)]
+    if spec.rates_per_s:
+        # In the time in which their rate is constant, arrivals of a changing rate are Poisson too.
+        sent = _even(sent, spec)
     check = check_poisson(sent, spec.rate_per_s, spec.duration_s, quantisation_s=QUANTISATION_S)
     if check is None:
         return None, None, ""
@@ -162,6 +165,14 @@ def _arrivals(spec: StageSpec, seen: Observed) -> tuple[float | None, float | No
         )
     dispersion = None if math.isnan(check.dispersion) else check.dispersion
     return check.ks_p_value, dispersion, fault
+
+
+def _even(sent_s: FloatArray, spec: StageSpec) -> FloatArray:
+    """Send times on a clock that runs with the stage's rate, over the same span."""
+    rates = np.array(spec.rates_per_s)
+    edges = np.linspace(0.0, spec.duration_s, len(rates) + 1)
+    mass = np.concatenate([[0.0], np.cumsum(rates)]) / rates.sum() * spec.duration_s
+    return np.interp(sent_s, edges, mass)
 
 
 def nothing_answered(log: RequestLog | None) -> bool:

@@ -290,6 +290,7 @@ class LocustSession:
             "stage": self._orders,
             "arrivals": stage.arrivals,
             "rate_per_s": stage.rate_per_s,
+            "rates_per_s": list(stage.rates_per_s),
             "duration_s": stage.duration_s,
             "settle_s": stage.settle_s,
             "seed": stage.seed,

@@ -38,7 +38,8 @@ def spec_json(spec: StageSpec) -> str:
 def spec_of(text: str) -> StageSpec:
     """A stage's specification from JSON."""
     data = from_json(text)
-    return StageSpec(**{**data, "kind": StageKind(data["kind"])})
+    rates = tuple(data.get("rates_per_s", ()))
+    return StageSpec(**{**data, "kind": StageKind(data["kind"]), "rates_per_s": rates})
 
 
 def health_json(health: GeneratorHealth) -> str:

@@ -127,6 +127,53 @@ def ramp_chunks(
         yield 2 * mass / (a + np.sqrt(np.maximum(a * a + 2 * slope * mass, 0.0)))
 
 
+def steps_chunks(
+    rates_per_s: ArrayLike, step_s: float, rng: np.random.Generator
+) -> Iterator[FloatArray]:
+    """Poisson arrivals whose rate is constant in each of several equal steps, one after another.
+
+    A unit-rate process is mapped through the inverse of the cumulative rate, so that a step's
+    rate holds exactly from its first moment.
+
+    Parameters
+    ----------
+    rates_per_s
+        Rate in each step, per second, not negative, shape (n,).
+    step_s
+        Length of a step in seconds.
+
+    Yields
+    ------
+    FloatArray
+        Ascending offsets in seconds, at most CHUNK at a time; the stream ends.
+
+    Raises
+    ------
+    ValueError
+        If there are no rates, one is negative or not finite, or all are zero.
+
+    References
+    ----------
+    Cinlar, E. (1975). Introduction to Stochastic Processes, ch. 4.7 (time change of a
+    non-stationary Poisson process).
+    """
+    rates = np.asarray(rates_per_s, dtype=np.float64)
+    length = _positive("step_s", step_s)
+    if rates.ndim != 1 or not np.isfinite(rates).all() or (rates < 0).any() or not rates.any():
+        raise ValueError("steps need a flat array of rates >= 0, not all zero")
+    # Steps without arrivals are left out: the cumulative rate must ascend to be inverted.
+    live = rates > 0
+    starts = (np.arange(len(rates)) * length)[live]
+    mass = np.concatenate([[0.0], np.cumsum(rates[live] * length)])
+    last = 0.0
+    while last < mass[-1]:
+        at = last + np.cumsum(rng.exponential(1.0, CHUNK))
+        last = float(at[-1])
+        at = at[at < mass[-1]]
+        step = np.searchsorted(mass, at, side="right") - 1
+        yield starts[step] + (at - mass[step]) / rates[live][step]
+
+
 def trace_chunks(
     times_s: ArrayLike, *, speed: float = 1.0, part: int = 0, parts: int = 1
 ) -> Iterator[FloatArray]:
