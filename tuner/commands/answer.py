@@ -14,7 +14,7 @@ from tuner.campaign.types import Routing, ScaleEvent, StageResult
 from tuner.commands.inputs import constraints_of, prices_of, today_of, traffic_of
 from tuner.commands.pages import write_page
 from tuner.commands.ui import Ui
-from tuner.errors import InputError, InsufficientDataError
+from tuner.errors import InputError, InsufficientDataError, RunDirectoryError
 from tuner.plan.parse import Plan, parse_plan
 from tuner.plan.tables import slo_of
 from tuner.queueing.capacity import CapacityModel
@@ -38,6 +38,8 @@ class Question:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     traffic: tuple[str, str] | None = None
     """Name and text of another traffic file."""
+CANARY = "canary"
+"""``kind`` of a run directory that tuner canary wrote."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +102,13 @@ def read_run(path: Path, question: Question | None = None) -> Recorded:
     )
     return Recorded(path, plan, meta, stages, events, notes)
 
+        if meta.get("kind") == CANARY:
+            raise RunDirectoryError(
+                "this is the run of a canary: it compares two variants and knows no capacity",
+                value=str(path),
+                allowed="a run directory of tuner run",
+                hint=f"tuner report {path}",
+            )
 
 def slo_for(plan: Plan, changes: Mapping[str, float]) -> Slo:
     """The plan's SLO with single objectives replaced or added."""
@@ -247,7 +256,12 @@ def provenance(recorded: Recorded) -> dict[str, object]:
 
 def date_of(recorded: Recorded) -> str:
     """The day the run was made, UTC."""
-    return time.strftime("%Y-%m-%d", time.gmtime(float(recorded.meta["created_at_unix_s"])))
+    return run_date(recorded.meta)
+
+
+def run_date(meta: Mapping[str, Any]) -> str:
+    """The day of a run by its journal, UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(float(meta["created_at_unix_s"])))
 
 
 def deliver(result: Answer, ui: Ui, *, as_json: bool = False) -> int:

@@ -7,7 +7,7 @@ import fcntl
 import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -92,7 +92,7 @@ def measure_and_answer(
         check(plan, opened, price.usd_per_hour if price else None, ui, agreed=agreed)
         with (
             _open_run(plan, out, opened, csv, instance_type, resume=resume) as run,
-            _only_writer(out),
+            only_writer(out),
         ):
             try:
                 with (
@@ -153,6 +153,18 @@ def check(
         cost_limit_usd=plan.load.max_cost_usd,
     )
     findings = opened.driver.preflight(estimate, production_agreed=agreed)
+    heed(findings, ui)
+    return findings
+
+
+def heed(findings: Sequence[Finding], ui: Ui) -> None:
+    """Show the warnings of a preflight, and stop where it says so.
+
+    Raises
+    ------
+    EndpointError
+        If something forbids it.
+    """
     stops = [f for f in findings if f.level == "stop"]
     for finding in findings:
         if finding.level == "warn":
@@ -163,7 +175,6 @@ def check(
         raise EndpointError(
             first.sentence + more, value=first.value, allowed=first.allowed, hint=first.hint
         )
-    return findings
 
 
 def fresh_directory(stem: str) -> Path:
@@ -243,7 +254,7 @@ def _open_run(
 
 
 @contextmanager
-def _only_writer(out: Path) -> Iterator[None]:
+def only_writer(out: Path) -> Iterator[None]:
     """Keep a second ``--resume`` out while one is running; the lock ends with the process."""
     with (out / ".lock").open("w") as file:
         try:

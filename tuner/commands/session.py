@@ -178,9 +178,12 @@ def frozen(opened: Opened, run: Run, ui: Ui) -> Iterator[None]:
     driver = opened.driver
     record_id: int | None = None
     latest: RestoreRecord | None = None
-    earlier = run.unrestored()
-    if earlier:
-        record_id, latest = earlier[0][0], RestoreRecord.from_json(earlier[0][1])
+    for found_id, text in run.unrestored():
+        found = RestoreRecord.from_json(text)
+        # A canary freezes two variants in one run.
+        if (found.endpoint, found.variant) == (opened.state.name, opened.state.variant):
+            record_id, latest = found_id, found
+            break
 
     def keep(record: RestoreRecord) -> None:
         nonlocal record_id, latest

@@ -171,6 +171,13 @@ class LocustSession:
     def close(self) -> None:
         """End the generator and everything it started."""
         process, self._process = self._process, None
+    def abort(self) -> None:
+        """Make a `measure` that another thread is in end with a GeneratorError."""
+        process = self._process
+        if process is not None and process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+
         if process is not None:
             with contextlib.suppress(OSError):
                 assert process.stdin is not None

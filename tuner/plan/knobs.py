@@ -54,10 +54,17 @@ class DataCaptureTable(Table):
 class CanaryTable(Table):
     """``[canary]``: how a new variant is let in."""
 
+    variant: Name | None = None
+    endpoint: Name | None = None
+    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    rate_per_s: Positive | None = None
     slower_by: Annotated[float, Field(gt=0, le=10)] = 0.05
-    max_minutes: Positive = 120.0
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    size_percent: Annotated[float, Field(gt=0, le=50)] | None = None
+    max_minutes: Annotated[int, Field(ge=10, le=1440)] = 120
+    minute_s: Annotated[float, Field(ge=1, le=600)] = 60.0
+    settle_s: Annotated[float, Field(ge=0, le=600)] = 5.0
+    size_percent: Annotated[int, Field(ge=1, le=50)] | None = None
+    traffic_per_s: Positive | None = None
 
 
 class ScheduleTable(Table):

@@ -101,6 +101,8 @@ class Release:
         Requests a second of the whole endpoint while the release is let in.
     instance_count
         Its instances: a canary is at least one of them.
+    minute_s
+        Length of the test's "minutes".
     beyond_model_s
         What clients wait beyond ModelLatency.
     size_percent
@@ -109,6 +111,7 @@ class Release:
 
     rate_per_s: float
     instance_count: int
+    minute_s: float = SECONDS_PER_MINUTE
     beyond_model_s: float = 0.0
     size_percent: int | None = None
 
@@ -168,8 +171,7 @@ def _size(
 def _sd_in_production(known: Sequence[MinutePair], release: Release, share: float) -> float:
     """Standard deviation of a production minute's difference of mean logarithms.
 
-    Two fleets under their own shares of the traffic are not paired. Fewer requests a minute
-    make a mean noisier; more are not taken to make it quieter than it was measured.
+    Two fleets under their own shares of the traffic are not paired.
     """
     parts = []
     for sides, part in (
@@ -182,10 +184,13 @@ def _sd_in_production(known: Sequence[MinutePair], release: Release, share: floa
 
 
 def _noisier(sides: Sequence[Side], release: Release, share: float) -> float:
-    """Factor on the variance of a minute's statistic at this share of production's traffic."""
+    """Factor from the variance of the test's minute to a minute at a share of production.
+
+    More requests a second are not taken to make it quieter: some noise is common to them.
+    """
     tested = float(np.mean([s.requests for s in sides]))
     there = share * release.rate_per_s * SECONDS_PER_MINUTE
-    return max(1.0, tested / there)
+    return max(release.minute_s / SECONDS_PER_MINUTE, tested / there)
 
 
 def _size_sentence(size: int, minutes: int | None, test: CanaryTest, release: Release) -> str:

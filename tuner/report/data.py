@@ -56,6 +56,9 @@ class ReportData:
         Title and text of further ready-made pieces (AWS CLI, CloudFormation).
     tables
         Further tables: title, header, rows.
+    answer, badge, headline, facts, tfvars_name
+        Replace the verdict, its word, its headline, the facts and the file of a campaign on the
+        page of something else that was measured.
     """
 
     title: str
@@ -77,12 +80,19 @@ class ReportData:
     snippets: Pairs = ()
     tables: tuple[Table, ...] = ()
     problem: str | None = None
+    answer: Verdict | None = None
+    badge: str | None = None
+    headline: str | None = None
+    facts: Pairs = ()
+    tfvars_name: str = "terraform.tfvars"
     duration_s: float | None = None
     money_spent_usd: float | None = None
 
     @property
     def verdict(self) -> Verdict:
-        """The recommendation's verdict, else the capacity's, else INCONCLUSIVE."""
+        """The answer given, else the recommendation's verdict, else the capacity's."""
+        if self.answer is not None:
+            return self.answer
         for part in (self.recommendation, self.capacity):
             if part is not None:
                 return part.verdict

@@ -17,13 +17,20 @@ class Check:
     """One thing that must hold.
 
     VIOLATED becomes a failure and INCONCLUSIVE an error: CI must not take "not known" for
-    "passed".
+    "passed". With ``informative`` INCONCLUSIVE is skipped instead: it may raise an alarm but
+    the answer does not wait for it.
     """
 
     name: str
     verdict: Verdict
     message: str
     time_s: float = 0.0
+    informative: bool = False
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it is not known and nothing waits for it."""
+        return self.informative and self.verdict is Verdict.INCONCLUSIVE
 
 
 def checks_of(recommendation: Recommendation) -> tuple[Check, ...]:
@@ -47,13 +54,15 @@ def checks_of(recommendation: Recommendation) -> tuple[Check, ...]:
 def junit_xml(suite: str, checks: Sequence[Check]) -> str:
     """The checks as a JUnit document."""
     failures = sum(c.verdict is Verdict.VIOLATED for c in checks)
-    errors = sum(c.verdict is Verdict.INCONCLUSIVE for c in checks)
+    skipped = sum(c.skipped for c in checks)
+    errors = sum(c.verdict is Verdict.INCONCLUSIVE for c in checks) - skipped
     total = sum(c.time_s for c in checks)
-    counts = f'tests="{len(checks)}" failures="{failures}" errors="{errors}" time="{total:.3f}"'
+    counts = f'tests="{len(checks)}" failures="{failures}" errors="{errors}"'
+    counts += f' time="{total:.3f}"'
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         f"<testsuites {counts}>",
-        f"  <testsuite name={_attribute(suite)} {counts}>",
+        f'  <testsuite name={_attribute(suite)} {counts} skipped="{skipped}">',
         *(_case(suite, c) for c in checks),
         "  </testsuite>",
         "</testsuites>",
@@ -72,6 +81,8 @@ def _case(suite: str, check: Check) -> str:
         Verdict.VIOLATED: f'<failure type="VIOLATED" message={message}/>',
         Verdict.INCONCLUSIVE: f'<error type="INCONCLUSIVE" message={message}/>',
     }[check.verdict]
+    if check.skipped:
+        inside = f"<skipped message={message}/>"
     return f"{head}\n      {inside}\n    </testcase>"
 
 
