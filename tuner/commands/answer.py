@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tuner import __version__
 from tuner.campaign.analyse import analyse
 from tuner.campaign.types import Routing, ScaleEvent, StageResult
-from tuner.commands.inputs import constraints_of, prices_of, today_of, traffic_of
+from tuner.commands.capture_file import capture_decision
+from tuner.commands.inputs import (
+    constraints_of,
+    prices_of,
+    schedule_rules_of,
+    today_of,
+    traffic_of,
+)
+from tuner.commands.legs import Leg, legs_of
 from tuner.commands.pages import write_page
+from tuner.commands.sizing import TypeAnswer, compare, with_sizing, without_type
 from tuner.commands.ui import Ui
 from tuner.errors import InputError, InsufficientDataError, RunDirectoryError
 from tuner.plan.parse import Plan, parse_plan
@@ -24,10 +33,13 @@ from tuner.recommend.types import Recommendation
 from tuner.report.console import console_text
 from tuner.slo import Slo, Verdict
 from tuner.store.files import write_whole
-from tuner.store.run import Run
+from tuner.store.run import JOURNAL, Run
 from tuner.terraform.tfvars import copy_module, tfvars_text
+from tuner.workload.traffic import TrafficProfile
 
 UNKNOWN_TYPE = "unknown"
+CANARY = "canary"
+"""``kind`` of a run directory that tuner canary wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +50,6 @@ class Question:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     traffic: tuple[str, str] | None = None
     """Name and text of another traffic file."""
-CANARY = "canary"
-"""``kind`` of a run directory that tuner canary wrote."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,16 +102,6 @@ def read_run(path: Path, question: Question | None = None) -> Recorded:
     question = question or Question()
     with Run.open(path) as run:
         meta, stages, events = run.meta(), run.stages(), run.scale_events()
-        notes = tuple((n.kind, n.text) for n in run.notes())
-    plan = parse_plan(
-        str(meta["plan"]),
-        source=str(meta["plan_source"]),
-        base_dir=path.resolve(),
-        overrides=question.overrides,
-        files=False,
-    )
-    return Recorded(path, plan, meta, stages, events, notes)
-
         if meta.get("kind") == CANARY:
             raise RunDirectoryError(
                 "this is the run of a canary: it compares two variants and knows no capacity",
@@ -109,6 +109,16 @@ def read_run(path: Path, question: Question | None = None) -> Recorded:
                 allowed="a run directory of tuner run",
                 hint=f"tuner report {path}",
             )
+        notes = tuple((n.kind, n.text) for n in run.notes())
+    plan = parse_plan(
+        str(meta["plan"]),
+        source=str(meta["plan_source"]),
+        base_dir=path.resolve(),
+        overrides={**meta.get("overrides", {}), **question.overrides},
+        files=False,
+    )
+    return Recorded(path, plan, meta, stages, events, notes)
+
 
 def slo_for(plan: Plan, changes: Mapping[str, float]) -> Slo:
     """The plan's SLO with single objectives replaced or added."""
@@ -142,7 +152,21 @@ def capacity_of(recorded: Recorded, slo: Slo) -> CapacityModel:
             allowed=f"objectives up to {timeout / 4.0 * 1e3:g} ms (a quarter of {timeout:g} s)",
             hint="measure again with this SLO in the plan",
         )
-    capacity = analyse(
+    capacity = _analysed(recorded, slo)
+    if capacity.verdict is Verdict.VIOLATED:
+        gate = next((g for g in capacity.gates if not g.passed), None)
+        raise InputError(
+            gate.sentence if gate else "the SLO is not held even at the lightest load",
+            value=slo.describe(),
+            allowed=gate.limit if gate else None,
+            hint=(gate.remedy if gate else None) or "a faster model or instance, or a wider SLO",
+        )
+    return capacity
+
+
+def _analysed(recorded: Recorded, slo: Slo) -> CapacityModel:
+    plan = recorded.plan
+    return analyse(
         slo,
         recorded.stages,
         routing=recorded.routing,
@@ -154,15 +178,6 @@ def capacity_of(recorded: Recorded, slo: Slo) -> CapacityModel:
         precision=plan.load.precision,
         seed=plan.load.seed,
     )
-    if capacity.verdict is Verdict.VIOLATED:
-        gate = next((g for g in capacity.gates if not g.passed), None)
-        raise InputError(
-            gate.sentence if gate else "the SLO is not held even at the lightest load",
-            value=slo.describe(),
-            allowed=gate.limit if gate else None,
-            hint=(gate.remedy if gate else None) or "a faster model or instance, or a wider SLO",
-        )
-    return capacity
 
 
 def answer(
@@ -182,10 +197,8 @@ def answer(
         As `read_run` and `capacity_of`, or when there is no traffic to plan for.
     """
     question = question or Question()
-    recorded = read_run(path, question)
-    slo = slo_for(recorded.plan, question.slo)
-    capacity = capacity_of(recorded, slo)
-    recommendation = recommendation_of(recorded, slo, capacity, question)
+    recorded, recommendation = _decided(read_run(path, question), question)
+    slo = recommendation.slo
     target = out or path
     json_text = to_json(recommendation, provenance(recorded))
     tfvars = None
@@ -210,6 +223,71 @@ def answer(
     return Answer(recommendation, json_text, tuple(files))
 
 
+def _decided(recorded: Recorded, question: Question) -> tuple[Recorded, Recommendation]:
+    """The run that is answered from and its answer; of several types, that of the best."""
+    legs = legs_of(recorded.plan, files=False)
+    if len(legs) == 1:
+        return recorded, _recommended(recorded, question)
+    runs: list[Recorded | None] = [recorded]
+    answers = [_type_answer(legs[0], recorded, question)]
+    own = replace(question, overrides=without_type(question.overrides))
+    for leg in legs[1:]:
+        there = (recorded.path / leg.directory / JOURNAL).is_file()
+        run = read_run(recorded.path / leg.directory, own) if there else None
+        runs.append(run)
+        answers.append(_type_answer(leg, run, own))
+    sized = compare(answers, traffic_for(recorded, question), recorded.plan.load.seed)
+    order = sorted(answers, key=lambda a: a.name != sized.chosen)
+    best = next((a for a in order if a.recommendation is not None), None)
+    if best is None or best.recommendation is None:
+        raise InsufficientDataError("no instance type has an answer", value=sized.sentence)
+    run = runs[answers.index(best)]
+    assert run is not None
+    return replace(run, path=recorded.path), with_sizing(best.recommendation, sized)
+
+
+def _recommended(recorded: Recorded, question: Question) -> Recommendation:
+    slo = slo_for(recorded.plan, question.slo)
+    return recommendation_of(recorded, slo, capacity_of(recorded, slo), question)
+
+
+def _type_answer(leg: Leg, recorded: Recorded | None, question: Question) -> TypeAnswer:
+    """One type's own answer; what keeps it from having one is its reason."""
+    plan = leg.plan if recorded is None else recorded.plan
+    kind = plan.capacity.instance_type or UNKNOWN_TYPE
+    blank = TypeAnswer(leg.name, plan, kind, constraints_of(plan, kind), None)
+    if recorded is None:
+        return replace(blank, reason="It was not measured yet: go on with --resume.")
+    slo = slo_for(plan, question.slo)
+    try:
+        return replace(blank, recommendation=_recommended(recorded, question))
+    except InsufficientDataError as error:
+        return replace(blank, reason=error.message)
+    except InputError as error:
+        # Only an SLO that the unloaded endpoint misses is the type's own fault.
+        if not recorded.stages or _analysed(recorded, slo).verdict is not Verdict.VIOLATED:
+            raise
+        return replace(blank, reason=error.message, misses=True)
+
+
+def traffic_for(recorded: Recorded, question: Question) -> TrafficProfile:
+    """The question's traffic, else the plan's.
+
+    Raises
+    ------
+    InputError
+        If there is none at all.
+    """
+    name, csv = question.traffic or (None, recorded.meta.get("traffic_csv"))
+    traffic = traffic_of(recorded.plan, csv, name=name)
+    if traffic is None:
+        raise InputError(
+            "there is no traffic to plan for",
+            allowed="traffic.csv or traffic.peak_per_min in the plan, or --traffic CSV",
+        )
+    return traffic
+
+
 def recommendation_of(
     recorded: Recorded, slo: Slo, capacity: CapacityModel, question: Question
 ) -> Recommendation:
@@ -221,14 +299,8 @@ def recommendation_of(
         If there is no traffic at all.
     """
     plan = recorded.plan
-    name, csv = question.traffic or (None, recorded.meta.get("traffic_csv"))
-    traffic = traffic_of(plan, csv, name=name)
-    if traffic is None:
-        raise InputError(
-            "there is no traffic to plan for",
-            allowed="traffic.csv or traffic.peak_per_min in the plan, or --traffic CSV",
-        )
-    return recommend(
+    traffic = traffic_for(recorded, question)
+    found = recommend(
         capacity,
         traffic,
         slo=slo,
@@ -237,7 +309,16 @@ def recommendation_of(
         prices=prices_of(plan, recorded.instance_type),
         today=today_of(plan),
         seed=plan.load.seed,
+        schedule=schedule_rules_of(plan),
     )
+    decision = capture_decision(
+        recorded.path,
+        plan.data_capture,
+        recorded.meta.get("payload_bytes"),
+        found,
+        traffic.mean_per_min,
+    )
+    return found if decision is None else replace(found, data_capture=decision)
 
 
 def provenance(recorded: Recorded) -> dict[str, object]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from tuner.commands.interrupts import patient
+from tuner.commands.legs import TYPES
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind
 from tuner.endpoints.apply import apply_plan, plan_apply
@@ -28,6 +29,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
             "the recommendation holds no policy", value=document.verdict.value, allowed="MET"
         )
     with Run.open(path) as run:
+        _same_type(run, document)
         driver = driver_of(run)
         rounded = safe_target(document.policy.target_value)
         policy = type(document.policy)(
@@ -65,6 +67,19 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     return 0
 
 
+def _same_type(run: Run, document: Document) -> None:
+    """The policy of another instance type does not fit the endpoint of ``[endpoint]``."""
+    measured = run.meta()["endpoint"]["instance_type"]
+    if (run.path / TYPES).is_dir() and document.instance_type != measured:
+        raise InputError(
+            "the recommended policy is one for another instance type than this endpoint has",
+            value=document.instance_type,
+            allowed=measured,
+            hint="apply the variables with Terraform, or for that endpoint: "
+            f"tuner recommend {run.path / TYPES}/…, then tuner apply the same directory",
+        )
+
+
 def read_recommendation(path: Path) -> Document:
     """The run's ``recommendation.json``.
 
@@ -96,6 +111,7 @@ def driver_of(run: Run) -> SageMakerEndpoint:
         str(meta["plan"]),
         source=str(meta["plan_source"]),
         base_dir=run.path.resolve(),
+        overrides=meta.get("overrides", {}),
         files=False,
     )
     table = plan.endpoint

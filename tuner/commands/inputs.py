@@ -10,6 +10,8 @@ from tuner.campaign.config import CampaignConfig, Limits, Pace, demo_config
 from tuner.campaign.types import Routing
 from tuner.errors import InputError, TrafficError
 from tuner.plan.parse import Plan
+from tuner.plan.price_file import PRICE_FILE, read_price_file, with_file
+from tuner.recommend.actions import ScheduleRules, parse_off_hours
 from tuner.recommend.constraints import Constraints, parse_resilience
 from tuner.recommend.prices import PRICES, Price, PriceTable
 from tuner.units import SECONDS_PER_MINUTE
@@ -136,11 +138,18 @@ def traffic_of(plan: Plan, csv: str | None, *, name: str | None = None) -> Traff
 
 
 def prices_of(plan: Plan, instance_type: str | None) -> PriceTable:
-    """The packaged table, with the plan's price before it."""
+    """The packaged table; before it a price file in the working directory, and the plan's price.
+
+    Raises
+    ------
+    InputError
+        If the price file cannot be used.
+    """
+    table = with_file(PRICES, read_price_file(PRICE_FILE), plan.endpoint.region)
     given = plan.capacity.price_per_hour_usd
     if given is None or instance_type is None:
-        return PRICES
-    return PRICES.with_price(instance_type, given)
+        return table
+    return table.with_price(instance_type, given)
 
 
 def price_in(plan: Plan, instance_type: str | None) -> Price | None:
@@ -161,6 +170,20 @@ def constraints_of(plan: Plan, instance_type: str) -> Constraints:
         resilience=parse_resilience(table.lose, zones=table.zones),
         budget_requests=plan.slo_table.budget_requests,
         budget_minutes=plan.slo_table.budget_minutes,
+    )
+
+
+def schedule_rules_of(plan: Plan) -> ScheduleRules | None:
+    """What scheduled actions may do; None without a ``[schedule]`` table."""
+    table = plan.schedule
+    if table is None:
+        return None
+    return ScheduleRules(
+        table.timezone,
+        table.max_actions,
+        table.non_production,
+        None if table.off_hours is None else parse_off_hours(table.off_hours),
+        table.off_weekends,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuner.commands.tables import knob_tables
 from tuner.commands.ui import duration_text
 from tuner.recommend.types import Recommendation
 from tuner.report.data import ReportData, View
@@ -85,6 +86,7 @@ def report_data(
         ),
         tfvars=tfvars,
         snippets=_snippets(recorded, recommendation),
+        tables=knob_tables(recommendation),
         duration_s=seconds,
         money_spent_usd=hours * price if price is not None else None,
     )

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tuner.commands.answer import Answer, answer, deliver
 from tuner.commands.controller import Controller
 from tuner.commands.inputs import campaign_of, price_in, traffic_of, traffic_text
 from tuner.commands.interrupts import terminable
+from tuner.commands.legs import Leg, finished, legs_of, require_prices
 from tuner.commands.session import (
     LiveBackend,
     Opened,
@@ -80,18 +81,70 @@ def measure_and_answer(
     RunInterruptedError
         On Ctrl-C or SIGTERM; what was measured is in the run directory.
     """
-    payloads = payloads_of(plan)
     csv = traffic_text(plan.path(plan.traffic.csv)) if plan.traffic.csv else None
     traffic_of(plan, csv)
     if locustfile is not None and not locustfile.is_file():
         raise InputError("no such locustfile", value=str(locustfile))
-    with terminable(), open_endpoint(plan, ui) as opened:
+    legs = legs_of(plan)
+    require_prices(legs)
+    with terminable():
+        for leg in legs[1:]:
+            _look_ahead(leg, ui, agreed=agreed)
+        for number, leg in enumerate(legs, start=1):
+            if len(legs) > 1:
+                if resume and finished(out / leg.directory):
+                    continue
+                ui.say(f"instance type {number} of {len(legs)}: {leg.name}")
+            how = How(agreed, locustfile, listen, f"{again} --out {out} --resume")
+            _campaign(leg, out / leg.directory, csv, ui, how, resume=resume)
+    return answer(out, ui)
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How campaigns are run: what the flags say, and the command that goes on with them."""
+
+    agreed: bool
+    locustfile: Path | None
+    listen: tuple[str, int] | None
+    again: str
+
+
+def _look_ahead(leg: Leg, ui: Ui, *, agreed: bool) -> None:
+    """What would stop a later campaign is said before the first one begins."""
+    plan = leg.plan
+    if plan.endpoint.kind == "emulator" and plan.endpoint.endpoint_url is None:
+        return
+    with open_endpoint(plan, ui) as opened:
+        _right_type(leg, opened)
+        price = price_in(plan, plan.capacity.instance_type)
+        check(plan, opened, price.usd_per_hour if price else None, ui, agreed=agreed)
+
+
+def _right_type(leg: Leg, opened: Opened) -> None:
+    found, named = opened.state.instance_type, leg.plan.capacity.instance_type
+    if leg.directory and found is not None and found != named and not opened.ours:
+        raise InputError(
+            f"endpoint {opened.state.name} runs on another instance type than the plan says",
+            value=found,
+            allowed=named,
+            hint="correct instance_type or name in [[types]]",
+        )
+
+
+def _campaign(leg: Leg, out: Path, csv: str | None, ui: Ui, how: How, *, resume: bool) -> None:
+    """One campaign into one run directory."""
+    plan = leg.plan
+    payloads = payloads_of(plan)
+    resume = resume and (not leg.directory or (out / JOURNAL).is_file())
+    with open_endpoint(plan, ui) as opened:
+        _right_type(leg, opened)
         instance_type = plan.capacity.instance_type or opened.state.instance_type
         price = price_in(plan, instance_type)
         config = campaign_of(plan, opened.routing, payloads, price)
-        check(plan, opened, price.usd_per_hour if price else None, ui, agreed=agreed)
+        check(plan, opened, price.usd_per_hour if price else None, ui, agreed=how.agreed)
         with (
-            _open_run(plan, out, opened, csv, instance_type, resume=resume) as run,
+            _open_run(leg, out, opened, csv, instance_type, resume=resume) as run,
             only_writer(out),
         ):
             try:
@@ -101,8 +154,8 @@ def measure_and_answer(
                         opened.target,
                         payloads,
                         workers=plan.load.workers,
-                        locustfile=locustfile,
-                        listen=listen,
+                        locustfile=how.locustfile,
+                        listen=how.listen,
                         slo_s=plan.slo.slowest_threshold_s,
                         lag_limit_s=_lag_limit_s(plan),
                         keep_raw_requests=plan.load.raw_requests_per_stage,
@@ -113,16 +166,16 @@ def measure_and_answer(
                         run.set_meta("own_latency", asdict(measure_own_latency(duration_s=1.5)))
                     backend = LiveBackend(opened.driver, session, ui)
                     controller = Controller(config, run, backend, ui, plan.load.max_error_share)
-                    finished = controller.drive()
-                _note_end(run, finished, ui)
+                    ended = controller.drive()
+                    run.set_meta("payload_bytes", [payloads.mean_bytes, session.answer_bytes])
+                _note_end(run, ended, ui)
             except KeyboardInterrupt:
                 run.add_note("interrupted", "stopped by the user")
                 raise RunInterruptedError(
                     f"stopped; {len(run.stages())} completed stages are kept",
                     value=str(out),
-                    hint=f"{again} --out {out} --resume",
+                    hint=how.again,
                 ) from None
-    return answer(out, ui)
 
 
 def _lag_limit_s(plan: Plan) -> float | None:
@@ -196,11 +249,13 @@ def newest_unfinished(plan: Path) -> Path:
         If there is none.
     """
     text = plan.read_text("utf-8")
+    directories = [leg.directory for leg in legs_of(load_plan(plan))]
     found = sorted(REPORTS.glob(f"*/{JOURNAL}"), key=lambda p: p.stat().st_mtime, reverse=True)
     for journal in found:
         with Run.open(journal.parent) as run:
             meta = run.meta()
-        if meta.get("plan") == text and "finished" not in meta:
+        whole = all(finished(journal.parent / directory) for directory in directories)
+        if meta.get("plan") == text and not whole:
             return journal.parent
     raise RunDirectoryError(
         "no unfinished run of this plan was found",
@@ -210,7 +265,7 @@ def newest_unfinished(plan: Path) -> Path:
 
 
 def _open_run(
-    plan: Plan,
+    leg: Leg,
     out: Path,
     opened: Opened,
     csv: str | None,
@@ -218,6 +273,7 @@ def _open_run(
     *,
     resume: bool,
 ) -> Run:
+    plan = leg.plan
     if resume:
         run = Run.open(out)
         if run.meta().get("plan") != plan.text:
@@ -249,6 +305,7 @@ def _open_run(
                 "profile": plan.endpoint.profile,
             },
             "payload_classes": list(payloads_of(plan).class_names),
+            **({"overrides": dict(leg.overrides)} if leg.overrides else {}),
         },
     )
 

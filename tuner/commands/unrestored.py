@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tuner.commands.legs import TYPES
 from tuner.commands.ui import Ui
 from tuner.errors import RunDirectoryError
 from tuner.store.run import JOURNAL, Run
@@ -14,7 +15,9 @@ REPORTS = Path("reports")
 
 def remind(ui: Ui, *runs: Path) -> None:
     """Warn of every run, among these and under ``reports/``, whose endpoint is not as it was."""
-    paths = {p.resolve(): p for p in (*runs, *(j.parent for j in REPORTS.glob(f"*/{JOURNAL}")))}
+    given = (r for run in runs for r in (run, *(run / TYPES).glob("*")))
+    kept = (j.parent for n in ("*", f"*/{TYPES}/*") for j in REPORTS.glob(f"{n}/{JOURNAL}"))
+    paths = {p.resolve(): p for p in (*given, *kept)}
     for path in paths.values():
         if not (path / JOURNAL).is_file():
             continue

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tuner.errors import Problem
+from tuner.plan.knobs import TypeTable
 from tuner.plan.tables import (
     CLIENT_TIMEOUT_FACTOR,
     EndpointTable,
@@ -85,6 +86,44 @@ def _check_load(load: LoadTable, base_dir: Path | None) -> Iterator[Problem]:
             yield Problem(f"load.payloads.{number}.file", "no such file", entry.file)
     if len(set(load.instance_counts)) != len(load.instance_counts):
         yield Problem("load.instance_counts", "names a count twice", list(load.instance_counts))
+
+
+def check_types(
+    types: Sequence[TypeTable], tables: Mapping[str, Any], base_dir: Path | None
+) -> Iterator[Problem]:
+    """Each ``[[types]]`` must say what is measured for it, in the way of ``endpoint.kind``."""
+    endpoint, capacity = tables.get("endpoint"), tables.get("capacity")
+    if not types or endpoint is None:
+        return
+    if capacity is not None and capacity.instance_type is None:
+        yield Problem(
+            "capacity.instance_type",
+            "is required with [[types]]: it names the type of [endpoint]",
+            allowed="an ml.* type such as ml.m5.xlarge",
+        )
+    needs = {
+        "sagemaker": ("name", "variant"),
+        "emulator": ("preset", "spec", "endpoint_url"),
+        "http": ("url",),
+    }
+    for number, table in enumerate(types):
+        key = f"types.{number}"
+        for other in ("preset", "spec", "url"):
+            if other not in needs[endpoint.kind] and (value := getattr(table, other)) is not None:
+                yield Problem(f"{key}.{other}", f"is not for kind = {endpoint.kind}", value)
+        given = [n for n in needs[endpoint.kind] if getattr(table, n) is not None]
+        if not given:
+            yield Problem(
+                key,
+                f"does not say what is measured as {table.instance_type}",
+                allowed=" or ".join(needs[endpoint.kind]),
+            )
+        if endpoint.kind == "emulator" and len(given) > 1:
+            yield Problem(f"{key}.{given[1]}", f"cannot be given together with {key}.{given[0]}")
+        if table.endpoint_url is not None and endpoint.kind == "emulator" and table.name is None:
+            yield Problem(f"{key}.name", "is required with endpoint_url")
+        if base_dir and table.spec is not None and not (base_dir / table.spec).is_file():
+            yield Problem(f"{key}.spec", "no such file", table.spec)
 
 
 def _matches(base_dir: Path, pattern: str) -> bool:

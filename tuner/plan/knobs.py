@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tuner.plan.tables import Count, Name, NotNegative, Positive, Table
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+_TIME = r"([01]\d|2[0-3]):[0-5]\d"
+
+
 class TypeTable(Table):
-    """One ``[[types]]``: a further instance type, or endpoint, to compare with the others."""
+    """One ``[[types]]``: a further instance type to compare, and where it is measured.
+
+    A campaign of its own runs on it, within the same limits. ``name`` or ``variant`` say which
+    endpoint of SageMaker; ``preset``, ``spec`` or ``endpoint_url`` which emulator; ``url`` which
+    plain server.
+    """
 
     instance_type: Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
     name: Name | None = None
     variant: Name | None = None
     endpoint_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
     preset: str | None = None
     spec: str | None = None
     price_per_hour_usd: Positive | None = None
@@ -42,13 +52,27 @@ class ModelsTable(Table):
 
 
 class DataCaptureTable(Table):
-    """``[data_capture]``: what recording requests costs, in latency and in money."""
+    """``[data_capture]``: what recording requests costs, in latency and in money.
+
+    ``endpoint`` is the like endpoint with capture on that `tuner capture` compares with.
+    ``request_bytes`` and ``response_bytes`` are mean payload sizes, where they were not measured.
+    """
 
     destination: Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/.*)?$")] | None = None
     sampling_percent: tuple[Annotated[int, Field(ge=0, le=100)], ...] = (5, 20, 100)
     budget_usd_per_month: Positive | None = None
     p99_allowance: Share = 0.05
     retention_days: Count = 30
+    endpoint: Name | None = None
+    variant: Name | None = None
+    rate_per_s: Positive | None = None
+    minutes: Annotated[float, Field(ge=1, le=1440)] = 5.0
+    request_bytes: Positive | None = None
+    response_bytes: NotNegative | None = None
+    base64: bool = True
+    files_per_instance_min: Positive = 1.0
+    storage_usd_per_gb_month: Positive | None = None
+    put_usd_per_1000: Positive | None = None
 
 
 class CanaryTable(Table):
@@ -73,8 +97,17 @@ class ScheduleTable(Table):
     timezone: str = "UTC"
     max_actions: Annotated[int, Field(ge=0, le=50)] = 8
     non_production: bool = False
-    off_hours: Annotated[str, Field(pattern=r"^\d\d:\d\d-\d\d:\d\d$")] | None = None
+    off_hours: Annotated[str, Field(pattern=rf"^{_TIME}-{_TIME}$")] | None = None
     off_weekends: bool = True
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError("is not an IANA time zone such as Europe/Berlin") from None
+        return value
 
 
 KNOBS: dict[str, type[Table]] = {

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tuner.errors import PlanError, Problem
-from tuner.plan.checks import cross_checks
+from tuner.plan.checks import check_types, cross_checks
 from tuner.plan.knobs import (
     KNOBS,
     CanaryTable,
@@ -102,7 +102,7 @@ def parse_plan(
     overrides: Mapping[str, Any] | None = None,
     files: bool = True,
 ) -> Plan:
-    """Check the text of a plan; ``overrides`` are dotted keys from flags.
+    """Check the text of a plan; ``overrides`` are dotted keys from flags (None takes one away).
 
     With ``files`` false the files it names need not be there any more: a run directory keeps
     what it needs of them.
@@ -118,7 +118,12 @@ def parse_plan(
         raise PlanError(source, [Problem("syntax", str(error), allowed="TOML 1.0")]) from None
     for dotted, value in (overrides or {}).items():
         table, _, key = dotted.partition(".")
-        raw.setdefault(table, {})[key] = value
+        if not key:
+            raw[table] = value
+        elif value is None:
+            raw.get(table, {}).pop(key, None)
+        else:
+            raw.setdefault(table, {})[key] = value
     problems = [*_unknown_tables(raw)]
     tables: dict[str, Any] = {}
     for name, model in TABLES.items():
@@ -128,6 +133,7 @@ def parse_plan(
             problems.extend(_problems(name, model, error))
     knobs, types = _optional(raw, problems)
     problems.extend(cross_checks(tables, base_dir if files else None))
+    problems.extend(check_types(types, tables, base_dir if files else None))
     terraform = raw.get("terraform", {})
     if not isinstance(terraform, dict):
         problems.append(Problem("terraform", "is not a table", terraform))

@@ -8,7 +8,7 @@ here; it is never zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -105,6 +105,11 @@ class PriceTable:
     def lookup(self, instance_type: str) -> Price | None:
         """The price, or None for a type that is not in the table."""
         return self.prices.get(instance_type)
+
+    def with_prices(self, prices: Iterable[Price]) -> PriceTable:
+        """The table with these prices before its own."""
+        newer = {p.instance_type: p for p in prices}
+        return replace(self, prices=MappingProxyType({**self.prices, **newer}))
 
     def with_price(
         self, instance_type: str, usd_per_hour: float, *, source: str = "the plan", date: str = ""

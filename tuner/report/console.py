@@ -24,6 +24,8 @@ from tuner.slo import Verdict
 WIDTH = 96
 MAX_ITEMS = 6
 MAX_TRIED = 3
+KNOBS = {"right_size": "type", "signal": "signal"}
+"""Statements that say which of several things to take."""
 
 
 def console_text(recommendation: Recommendation) -> str:
@@ -52,6 +54,9 @@ def _answer(recommendation: Recommendation, chosen: Candidate) -> list[str]:
     lines += _field("traffic", recommendation.traffic_name)
     lines += _field("inside SLO", attainment_words(chosen))
     lines += _field("cost", cost_words(chosen))
+    for statement in recommendation.statements:
+        if statement.name in KNOBS:
+            lines += _field(KNOBS[statement.name], statement.sentence)
     lines += _minimum(recommendation)
     lines += _knobs(recommendation)
     for other in others(recommendation)[:MAX_ITEMS]:

@@ -1,0 +1,91 @@
+"""Several instance types of one run: each with its own answer, and which of them to take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tuner.commands.inputs import price_in
+from tuner.errors import InputError
+from tuner.plan.parse import Plan
+from tuner.recommend.constraints import Constraints
+from tuner.recommend.prices import Price
+from tuner.recommend.right_size import MeasuredType, right_size
+from tuner.recommend.types import Recommendation, RightSizing, Statement
+from tuner.workload.traffic import TrafficProfile
+
+OF_THE_TYPE = ("capacity.instance_type", "capacity.price_per_hour_usd")
+"""Overrides of a question that are about the first type alone."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TypeAnswer:
+    """What one campaign of a run says; without a recommendation, why."""
+
+    name: str
+    plan: Plan
+    instance_type: str
+    constraints: Constraints
+    recommendation: Recommendation | None
+    reason: str = ""
+    misses: bool = False
+
+
+def without_type(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A question's overrides as they hold for the other types."""
+    return {k: v for k, v in overrides.items() if k not in OF_THE_TYPE}
+
+
+def compare(answers: Sequence[TypeAnswer], traffic: TrafficProfile, seed: int) -> RightSizing:
+    """Hold the types against each other on one traffic.
+
+    Raises
+    ------
+    InputError
+        If a type has no price.
+    """
+    return right_size(
+        [
+            MeasuredType(
+                a.name,
+                _price(a),
+                a.constraints,
+                a.recommendation,
+                a.reason,
+                a.misses,
+                launch_lag_s=a.plan.capacity.launch_lag_s,
+            )
+            for a in answers
+        ],
+        traffic,
+        seed=seed,
+    )
+
+
+def _price(answer: TypeAnswer) -> Price:
+    price = price_in(answer.plan, answer.instance_type)
+    if price is None:
+        raise InputError(
+            "types are compared by what they cost, and this one has no known price",
+            value=answer.instance_type,
+            hint=f"tuner prices update {answer.instance_type}, or price_per_hour_usd in the plan",
+        )
+    return price
+
+
+def with_sizing(chosen: Recommendation, sized: RightSizing) -> Recommendation:
+    """The chosen type's recommendation, saying what it was held against."""
+    weak = [
+        f"The comparison takes {t.price.usd_per_hour:g} USD per hour for {t.name}, a price of "
+        f"grade {t.price.grade} ({t.price.source}, {t.price.date}): tuner prices update."
+        for t in sized.types
+        if t.price.grade not in ("A", "given") and t.instance_type != chosen.instance_type
+    ]
+    said = Statement("right_size", sized.sentence)
+    return replace(
+        chosen,
+        right_size=sized,
+        statements=(said, *chosen.statements),
+        warnings=(*chosen.warnings, *weak),
+    )

@@ -1,0 +1,95 @@
+"""Tables of the report for the further knobs: instance types and scaling signals."""
+
+from __future__ import annotations
+
+from tuner.recommend.types import Recommendation, RightSizing, SignalChoice, Standing, TypeCost
+from tuner.report.answer import target_text
+from tuner.report.data import Table
+from tuner.report.words import METRIC_UNITS, NONE, interval, money, money_interval, percent
+
+STANDINGS = {
+    Standing.CHEAPEST: "take it",
+    Standing.TIE: "tie",
+    Standing.DOMINATED: "dominated",
+    Standing.MISSES: "misses the SLO",
+    Standing.UNKNOWN: "not known",
+}
+SIGNAL_NAMES = {
+    "INVOCATIONS": "invocations per instance",
+    "CONCURRENCY": "concurrent requests per instance",
+    "CPU": "CPU utilisation",
+}
+
+
+def knob_tables(recommendation: Recommendation | None) -> tuple[Table, ...]:
+    """The tables there is something to say in."""
+    if recommendation is None:
+        return ()
+    tables = []
+    if recommendation.right_size is not None:
+        tables.append(type_table(recommendation.right_size))
+    if recommendation.signals:
+        tables.append(signal_table(recommendation.signals))
+    return tuple(tables)
+
+
+def type_table(sized: RightSizing) -> Table:
+    """The types compared, cheapest first."""
+    return Table(
+        "Instance types compared on this traffic",
+        (
+            "type",
+            "verdict",
+            "$ per hour",
+            "requests/s per instance",
+            "$ per million at capacity",
+            "fixed fleet",
+            "$ per month, fixed",
+            "$ per month, scaled",
+            "$ per million, scaled",
+            "why",
+        ),
+        tuple(_type_row(t) for t in sized.types),
+    )
+
+
+def _type_row(cost: TypeCost) -> tuple[str, ...]:
+    per_million = cost.scaled_usd_per_million
+    return (
+        cost.name,
+        STANDINGS[cost.standing],
+        f"${cost.price.usd_per_hour:.4g}",
+        interval(cost.capacity_per_s),
+        money_interval(cost.usd_per_million_at_capacity),
+        NONE if cost.static_count is None else f"{cost.static_count} instances",
+        money_interval(cost.static_usd_per_month),
+        money_interval(cost.scaled_usd_per_month),
+        money(None if per_million is None else per_million.high),
+        cost.reason,
+    )
+
+
+def signal_table(signals: tuple[SignalChoice, ...]) -> Table:
+    """The scaling metrics compared, each with its own best policy."""
+    return Table(
+        "Scaling signals compared on this traffic",
+        ("signal", "target", "of the machine", "inside SLO", "$ per month", "scatter", "why"),
+        tuple(_signal_row(s) for s in signals),
+    )
+
+
+def _signal_row(signal: SignalChoice) -> tuple[str, ...]:
+    name = SIGNAL_NAMES.get(signal.metric.name, signal.metric.value)
+    policy = signal.candidate.policy if signal.candidate else None
+    expected = signal.candidate.expected if signal.candidate else None
+    return (
+        name,
+        NONE
+        if policy is None
+        else f"{target_text(policy.target_value)} {METRIC_UNITS[signal.metric]}",
+        percent(signal.machine_share),
+        percent(expected.slo_attainment.mid) if expected else NONE,
+        money_interval(expected.cost_per_month_usd) if expected else NONE,
+        percent(signal.fit.scatter if signal.fit and not signal.fit.refused else None),
+        signal.reason,
+    )
