@@ -46,7 +46,7 @@ def true_capacity_per_s(threshold_s: float, allowance: float) -> float:
 def test_the_oracle_is_about_the_preset_that_was_measured() -> None:
     instance = preset("demo").variants[0].fleet.instance
     assert instance.workers == 4
-    assert (instance.service.mean_s, instance.service.cv) == (0.020, 0.6)
+    assert (instance.service.mean_s, instance.service.cv) == pytest.approx((0.020, 0.6))
 
 
 def test_the_fitted_capacity_is_the_true_one(quick_run: Path) -> None:
