@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         _worker,
         _recommend,
         _simulate,
+        _capture,
         _report,
         _export,
         _apply,
@@ -223,6 +224,24 @@ def _recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--no-report", action="store_true", help="write no page and no figures")
     parser.add_argument("--png", action="store_true", help="figures as PNG too, as tuner report")
+
+
+def _capture(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "capture", "what data capture costs: the same load with it off and on"
+    )
+    parser.add_argument("plan", metavar="PLAN", help="a tuner.toml; see its [data_capture]")
+    parser.add_argument(
+        "--run", metavar="RUN", help="a run directory: load as its target says, and answer again"
+    )
+    parser.add_argument(
+        "--rate", type=_number(1e-6), metavar="N", help="requests per second on either endpoint"
+    )
+    parser.add_argument(
+        "--minutes", type=_number(1), metavar="N", help="for each percentage (default: 5)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="without --run (default: reports/…)")
+    parser.add_argument("--yes-this-is-production", action="store_true")
 
 
 def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from tuner.endpoints.sagemaker import SageMakerEndpoint
 from tuner.errors import EndpointError
 from tuner.load.payload_files import PayloadSource, read_payloads
 from tuner.load.session import LocustSession
-from tuner.load.target import InvokeTarget, sagemaker_target
+from tuner.load.target import InvokeTarget, marked, sagemaker_target
 from tuner.plan.parse import Plan
 from tuner.store.run import Run
 from tuner.workload.payloads import PayloadSet
@@ -49,8 +49,10 @@ class Opened:
 
 
 @contextmanager
-def open_endpoint(plan: Plan, ui: Ui) -> Iterator[Opened]:
+def open_endpoint(plan: Plan, ui: Ui, emulator_arguments: Sequence[str] = ()) -> Iterator[Opened]:
     """The endpoint of a plan; an emulator is started for it and stopped after.
+
+    ``emulator_arguments`` are further ones of an emulator that is started.
 
     Raises
     ------
@@ -70,7 +72,9 @@ def open_endpoint(plan: Plan, ui: Ui) -> Iterator[Opened]:
             spec = plan.path(table.spec) if table.spec else None
             preset = table.preset or (None if spec else DEMO_PRESET)
             spec_from(preset, None if spec is None else str(spec))
-            process = stack.enter_context(EmulatorProcess(preset, spec_path=spec))
+            process = stack.enter_context(
+                EmulatorProcess(preset, spec_path=spec, arguments=emulator_arguments)
+            )
             url, region = process.url, region or LOCAL_REGION
             name, variant = name or process.endpoint_name, variant or process.variant_name
             ui.say(f"emulated endpoint {name} at {url}")
@@ -92,6 +96,8 @@ def open_endpoint(plan: Plan, ui: Ui) -> Iterator[Opened]:
             max_in_flight=plan.load.max_in_flight,
             client=plan.load.client,
         )
+        if state.data_capture is not None and state.data_capture.enabled:
+            target = marked(target)
         yield Opened(
             driver, state, target, ours=table.kind == "emulator" and not table.endpoint_url
         )

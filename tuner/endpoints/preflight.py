@@ -159,7 +159,8 @@ def _capture(state: EndpointState) -> Finding:
         f"data capture is on: {capture.sampling_percent} % of the test's payloads will be stored "
         "and paid for, and it may slow requests",
         capture.destination,
-        hint="switch it off for the test, or filter the test's requests by InferenceId",
+        hint="switch it off for the test, or filter the records: those of the test carry the "
+        "inference id tuner-load",
     )
 
 

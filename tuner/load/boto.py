@@ -27,7 +27,7 @@ from gevent.lock import BoundedSemaphore
 from tuner.load.engine_base import EngineBase
 from tuner.load.outcomes import CREDENTIAL_CODES, classify, of_stream_error
 from tuner.load.rows import Rows
-from tuner.load.target import InvokeTarget
+from tuner.load.target import INFERENCE_ID, InvokeTarget
 from tuner.stats.requests import Outcome
 from tuner.workload.payloads import Payload
 
@@ -68,6 +68,7 @@ class BotoEngine(EngineBase):
         super().__init__(loop, target, sink)
         self.observe: Callable[[int, dict[bytes, bytes], bytes], None] | None = None
         self._payloads = payloads
+        self._mark = dict(target.headers).get(INFERENCE_ID)
         self._client = runtime_client(target)
         self._slots = BoundedSemaphore(target.connections)
         self._running: set[gevent.Greenlet] = set()
@@ -120,6 +121,8 @@ class BotoEngine(EngineBase):
         }
         if self.target.variant:
             call["TargetVariant"] = self.target.variant
+        if self._mark is not None:
+            call["InferenceId"] = self._mark
         if payload.target_model is not None and not self.streaming:
             call["TargetModel"] = payload.target_model
         if self.streaming:

@@ -38,6 +38,7 @@ class Collector:
         self._count = 0
         self._ok = 0
         self._dropped = 0
+        self._answer_bytes = 0
         self._in_flight: dict[int, int] = {}
         self._recent: deque[NDArray[np.float64]] = deque(maxlen=RECENT)
         self._lags = LatencyHistogram.of([])
@@ -50,6 +51,7 @@ class Collector:
         ok = mine["outcome"] == Outcome.OK
         self._ok += int(np.count_nonzero(ok))
         self._dropped += int(np.count_nonzero(mine["outcome"] == Outcome.DROPPED))
+        self._answer_bytes += int(mine["body_bytes"][ok].sum(dtype=np.int64))
         took = mine["done_s"] - mine["scheduled_s"]
         self._recent.append(np.where(ok, took, np.inf))
         self._rows.append(mine)
@@ -73,6 +75,11 @@ class Collector:
     def _joined(self) -> RequestLog:
         rows = np.concatenate(self._rows) if self._rows else np.empty(0, dtype=ROW_DTYPE)
         return to_log(rows, self._class_index)
+
+    @property
+    def answer_bytes(self) -> float | None:
+        """Mean size of a successful answer's body; None when there was none."""
+        return self._answer_bytes / self._ok if self._ok else None
 
     def log(self) -> RequestLog | None:
         """Every request, or None if there were too many to keep."""

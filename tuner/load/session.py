@@ -68,6 +68,8 @@ class LocustSession:
     ----------
     chunk_gaps
         Stage index to the histogram of gaps between parts of streamed answers.
+    answer_bytes
+        Mean size of an answer in the last stage that had one.
     workers
         The processes of the last stage.
 
@@ -103,6 +105,7 @@ class LocustSession:
         self._keep_raw = keep_raw_requests
         self._orders = 0
         self.chunk_gaps: dict[int, LatencyHistogram] = {}
+        self.answer_bytes: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Any = None
 
@@ -168,9 +171,6 @@ class LocustSession:
     def _note_workers(self, found: list[dict[str, Any]]) -> None:
         self.workers = tuple(WorkerInfo(w["pid"], w["host"], w["clock_shared"]) for w in found)
 
-    def close(self) -> None:
-        """End the generator and everything it started."""
-        process, self._process = self._process, None
     def abort(self) -> None:
         """Make a `measure` that another thread is in end with a GeneratorError."""
         process = self._process
@@ -178,6 +178,9 @@ class LocustSession:
             with contextlib.suppress(OSError):
                 process.stdin.close()
 
+    def close(self) -> None:
+        """End the generator and everything it started."""
+        process, self._process = self._process, None
         if process is not None:
             with contextlib.suppress(OSError):
                 assert process.stdin is not None
@@ -328,6 +331,8 @@ class LocustSession:
         gaps = merged_gaps(summaries)
         if gaps.total:
             self.chunk_gaps[stage.index] = gaps
+        if collector.answer_bytes is not None:
+            self.answer_bytes = collector.answer_bytes
         log = collector.log()
         texts = collector.merge_texts([s["errors"] for s in summaries])
         if nothing_answered(log):

@@ -10,6 +10,10 @@ from urllib.parse import urlsplit
 from tuner.errors import InputError
 
 TARGET_VARIANT = "X-Amzn-SageMaker-Target-Variant"
+INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
+LOAD_MARK = "tuner-load"
+"""Inference id of every request of a load test on an endpoint that captures data: captured records
+with it are not production's."""
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 TIMEOUT_TIMES_SLO = 4.0
 """A client timeout below four times the SLO would make the SLO unfalsifiable."""
@@ -203,6 +207,12 @@ def aimed_at(target: InvokeTarget, endpoint_name: str, variant: str | None) -> I
         endpoint_name=endpoint_name,
         variant=variant,
     )
+
+
+def marked(target: InvokeTarget) -> InvokeTarget:
+    """The same load with every request marked by the inference id `LOAD_MARK`."""
+    headers = tuple((k, v) for k, v in target.headers if k != INFERENCE_ID)
+    return replace(target, headers=(*headers, (INFERENCE_ID, LOAD_MARK)))
 
 
 def require_timeout(timeout_s: float, slo_s: float) -> None:

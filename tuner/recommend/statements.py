@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import betaincinv
 
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.recommend.actions import clock
@@ -155,7 +155,7 @@ def days_statement(found: Found, budgets: Budgets) -> list[Statement]:
         bound = 1.0 / (count + 1)
         text = f"All {count} met the budgets: a like day fails with probability at most {bound:.1%}"
     else:
-        bound = float(stats.beta.ppf(DAILY_LEVEL, failed + 1, count - failed))
+        bound = 1.0 if failed == count else float(betaincinv(failed + 1, count - failed, DAILY_LEVEL))
         text = (
             f"{failed} of {count} missed the budgets on their own: a like day does so with "
             f"probability at most {bound:.0%} ({DAILY_LEVEL:.0%} bound)"
@@ -352,7 +352,11 @@ def not_scheduled(schedule: Schedule | None, found: Found) -> Statement:
         )
     else:
         more = schedule.instance_hours_per_day / found.cost - 1.0
-        why = f"it would cost {more:+.1%} against the policy alone and miss no less"
+        why = (
+            "its minimum would be the policy's own around the clock"
+            if abs(more) < 5e-4
+            else f"it would cost {more:+.1%} against the policy alone and miss no less"
+        )
     return Statement("no_schedule", f"No schedule is proposed: {why}.")
 
 

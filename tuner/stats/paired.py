@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from tuner.errors import InsufficientDataError
 from tuner.interval import Interval
@@ -125,10 +125,10 @@ def _paired_t(differences: FloatArray, level: float) -> tuple[Interval, float]:
     n = differences.size
     mean = float(differences.mean())
     error = float(differences.std(ddof=1)) / math.sqrt(n)
-    radius = float(stats.t.ppf(0.5 + level / 2.0, n - 1)) * error
+    radius = float(stdtrit(n - 1, 0.5 + level / 2.0)) * error
     p_value = 1.0 if mean == 0.0 else 0.0
     if error > 0.0:
-        p_value = float(2.0 * stats.t.sf(abs(mean) / error, n - 1))
+        p_value = float(2.0 * stdtr(n - 1, -abs(mean) / error))
     ends = (math.exp(mean - radius), math.exp(mean), math.exp(mean + radius))
     return Interval(*ends, level), p_value
 

@@ -102,6 +102,11 @@ class PayloadSet:
         """Length of the largest body."""
         return max(len(p.body) for p in self.payloads)
 
+    @property
+    def mean_bytes(self) -> float:
+        """Mean length of a body, by the weights."""
+        return float(self.shares @ np.array([len(p.body) for p in self.payloads], np.float64))
+
     def draw(self, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
         """Indices of the payloads of the next ``n`` requests, shape (n,)."""
         if len(self.payloads) == 1:
