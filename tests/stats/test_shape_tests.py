@@ -11,7 +11,7 @@ from tuner.errors import InsufficientDataError
 from tuner.stats.arrivals import arrival_test, exponential_ks_p_value
 from tuner.stats.bootstrap import day_bootstrap, day_mean_interval
 from tuner.stats.drift import drift_test
-from tuner.stats.sequences import mean_sequence, normal_mixture_radius
+from tuner.stats.sequences import mean_radius, mean_sequence, normal_mixture_radius
 from tuner.stats.tails import tail_check
 
 
@@ -142,6 +142,14 @@ def test_a_comparison_starts_after_ten_minutes() -> None:
     with pytest.raises(InsufficientDataError):
         mean_sequence(np.zeros(9))
     assert mean_sequence(np.zeros(10)).high == 0.0
+
+
+def test_a_known_least_variance_keeps_equal_differences_from_certainty() -> None:
+    bare, floored = mean_sequence(np.zeros(20)), mean_sequence(np.zeros(20), least_variance=0.04)
+    assert bare.high == 0.0
+    assert floored.high == pytest.approx(float(mean_radius(20, 0.2)))
+    noisy = np.random.default_rng(50).normal(0.0, 1.0, 20)
+    assert mean_sequence(noisy, least_variance=0.04) == mean_sequence(noisy)
 
 
 def test_day_bootstrap_has_the_spread_of_the_mean() -> None:

@@ -20,7 +20,7 @@ from tuner.interval import Interval
 from tuner.slo import LatencyObjective, Measure
 from tuner.stats.histogram import LatencyHistogram, Window
 from tuner.stats.requests import FloatArray
-from tuner.stats.sequences import START, mean_sequence, normal_mixture_radius
+from tuner.stats.sequences import START, mean_radius, mean_sequence
 
 LONGEST_MINUTES = 100_000
 """A test that needs longer than this is called impossible."""
@@ -255,14 +255,18 @@ def minutes_to_see(sd_ln: float, test: CanaryTest, *, chance: float = 0.9) -> in
 
     References
     ----------
-    The radius is `tuner.stats.sequences.normal_mixture_radius`; the running mean lies within
-    its own normal quantile of the truth with the chance asked for.
+    The radius is that of `tuner.stats.sequences.mean_sequence`. The running mean varies by its
+    standard error, and the radius by that of the standard deviation it is made from, one part
+    in sqrt(2 (n - 1)) for normal differences.
     """
     from scipy.special import ndtri
 
     n = np.unique(np.geomspace(START, LONGEST_MINUTES, 4000).astype(np.int64))
-    radius = normal_mixture_radius(n, sd_ln**2, alpha=test.alpha, tuned_for=60)
-    reach: FloatArray = radius + float(ndtri(chance)) * sd_ln / np.sqrt(n)
+    if sd_ln == 0.0:
+        return START
+    radius = mean_radius(n, sd_ln, level=test.level)
+    spread = np.sqrt(sd_ln**2 / n + radius**2 / (2.0 * (n - 1.0)))
+    reach: FloatArray = radius + float(ndtri(chance)) * spread
     enough = n[reach < test.ln_limit]
     if not enough.size:
         raise InsufficientDataError(

@@ -233,7 +233,7 @@ def _slow_alarm(baseline: Sequence[Side], release: Release, size_percent: int) -
             value=release.beyond_model_s,
         )
     sees, threshold_s, statistic, period_s, periods = min(known)
-    threshold = float(math.ceil(s_to_us(threshold_s)))
+    threshold = float(math.ceil(round(s_to_us(threshold_s), 3)))
     sentence = (
         f"Roll back when ModelLatency {statistic} of the new fleet is above {threshold:,.0f} "
         f"microseconds for {periods} periods of {period_s} s: this sees a slow-down of "
@@ -264,7 +264,7 @@ def _threshold(
     ----------
     Hahn, G. J. and Meeker, W. Q., Statistical Intervals, 1991, section 4.7.
     """
-    from scipy.special import ndtri, stdtrit
+    from scipy.special import chdtri, ndtri, stdtrit
 
     values = np.array([statistic_s(s, quantile) for s in baseline]) - release.beyond_model_s
     if values.min() <= 0.0:
@@ -274,7 +274,9 @@ def _threshold(
     sd = float(np.std(ln, ddof=1)) * math.sqrt(noisier * SECONDS_PER_MINUTE / period_s)
     tail = FALSE_ALARM * period_s / LONGEST_WAIT_S
     reach = float(stdtrit(n - 1, 1.0 - tail)) * math.sqrt(1.0 + 1.0 / n) * sd
-    power = float(ndtri(SEEN ** (1.0 / periods))) * sd
+    # The statistic with the smallest spread seen is taken, so that its spread is doubted.
+    doubted = sd * math.sqrt((n - 1) / float(chdtri(n - 1, SEEN))) * math.sqrt(1.0 + 1.0 / n)
+    power = float(ndtri(SEEN ** (1.0 / periods))) * doubted
     threshold = math.exp(float(ln.mean()) + reach)
     return math.expm1(reach + power), threshold, statistic, period_s, periods
 
@@ -293,7 +295,7 @@ def _slo_alarm(baseline: Sequence[Side], objective: LatencyObjective, release: R
     held = usual < limit
     # A baseline that breaks the SLO itself would roll every release back.
     threshold_s = (limit if held else usual) - release.beyond_model_s
-    threshold = float(math.floor(s_to_us(max(threshold_s, 1e-6))))
+    threshold = float(math.floor(round(s_to_us(max(threshold_s, 1e-6)), 3)))
     why = f"the SLO of {objective.name}" if held else f"the baseline's worst minute ({usual:.3g} s)"
     period_s, periods = PERIODS_S[0]
     sentence = (
