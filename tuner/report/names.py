@@ -27,6 +27,7 @@ _NAMES = {
     "scheduled_minimum": "A minimum that follows the clock",
     "no_schedule": "No schedule",
     "off_hours": "Off-hours",
+    "data_capture": "Data capture",
     "refused:no_policy": "Refused",
     "binding:minutes": "Limit on bad minutes",
     "binding:requests": "Limit on slow requests",

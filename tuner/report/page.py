@@ -15,6 +15,7 @@ from tuner import __version__
 from tuner.interval import Interval
 from tuner.recommend.types import Candidate, Recommendation, Statement
 from tuner.report import answer, names, words
+from tuner.report.costs import cost_tables
 from tuner.report.data import Pairs, ReportData, StageRow, Table, View, quantile_name
 from tuner.report.figures import draw_all
 from tuner.report.figures.canvas import PALETTE, Drawing
@@ -67,6 +68,7 @@ def render_html(data: ReportData, drawn: Sequence[Drawing] | None = None) -> str
         sensitivities=_said(data.recommendation.sensitivities) if data.recommendation else (),
         gates=data.capacity.gates if data.capacity is not None else (),
         candidates=_candidates(data.recommendation),
+        cost_tables=cost_tables(data.recommendation),
         stages=_stages(view),
         errors=_errors(view),
         scaling=_scale_events(data),

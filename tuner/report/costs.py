@@ -1,0 +1,136 @@
+"""Tables of the cost page: what each knob is worth, scheduled actions, data capture."""
+
+from __future__ import annotations
+
+import math
+
+from tuner.interval import Interval
+from tuner.recommend.costs import CostPart, Costs, costs_of
+from tuner.recommend.data_capture import CaptureDecision, CaptureOption, CaptureStanding
+from tuner.recommend.types import Recommendation
+from tuner.report.data import Table
+from tuner.report.names import said
+from tuner.report.words import NONE, money, money_interval, number
+
+STANDINGS = {
+    CaptureStanding.FITS: "fits",
+    CaptureStanding.OVER_BUDGET: "over the budget",
+    CaptureStanding.TOO_SLOW: "too slow",
+    CaptureStanding.UNCLEAR: "not clear yet",
+    CaptureStanding.NOT_MEASURED: "not measured",
+}
+PARTS = {
+    "policy": "Policy: against today's",
+    "target": "Target: against AWS's start value",
+    "scaling": "Scaling: against a fixed fleet",
+    "instance_type": "Instance type",
+    "minimum:base": "Kept warm: base traffic",
+    "minimum:burst": "Kept warm: burst until help arrives",
+    "minimum:resilience": "Kept warm: resilience",
+    "schedule": "Schedule",
+    "off_hours": "Off-hours",
+    "data_capture": "Data capture",
+}
+
+
+def cost_tables(recommendation: Recommendation | None) -> tuple[Table, ...]:
+    """Every table there is something to say in; none without a price and nothing asked for."""
+    if recommendation is None:
+        return ()
+    tables = []
+    costs = costs_of(recommendation)
+    if costs is not None:
+        tables.append(_knobs(costs))
+    if recommendation.data_capture is not None:
+        tables.append(_capture(recommendation.data_capture))
+    actions = recommendation.scheduled_actions
+    if not actions and recommendation.schedule is not None:
+        actions = recommendation.schedule.actions
+    if actions:
+        tables.append(
+            Table(
+                "Scheduled actions" if recommendation.scheduled_actions else "A possible schedule",
+                ("Name", "Schedule", "Time zone", "Minimum", "Maximum"),
+                tuple(
+                    (a.name, a.schedule, a.timezone, str(a.min_capacity), str(a.max_capacity))
+                    for a in actions
+                ),
+            )
+        )
+    return tuple(tables)
+
+
+def _knobs(costs: Costs) -> Table:
+    rows = [_part(p) for p in costs.parts]
+    total = (
+        "Total",
+        money_interval(costs.total_per_month),
+        f"The recommended policy{' and what is marked as added' if _added(costs) else ''}; "
+        f"{money_interval(costs.total_per_million)} per million requests.",
+    )
+    return Table(
+        "What each knob is worth in a month",
+        ("Knob", "USD per month", "What it is"),
+        (*rows, total),
+    )
+
+
+def _added(costs: Costs) -> bool:
+    return any(p.in_total for p in costs.parts)
+
+
+def _part(part: CostPart) -> tuple[str, ...]:
+    name = PARTS.get(part.name, said(part.name)) + (" (added)" if part.in_total else "")
+    text = money(part.usd_per_month.mid) if part.name.startswith("minimum:") else signed(
+        part.usd_per_month
+    )  # fmt: skip
+    return name, text, part.sentence
+
+
+def signed(value: Interval) -> str:
+    """``+$4.20 (+$4.00 to +$4.40)``: what is added, or saved with a minus."""
+
+    def one(usd: float) -> str:
+        if not math.isfinite(usd):
+            return "unknown"
+        return ("+" if usd > 0 else "−" if usd < 0 else "") + money(abs(usd))
+
+    if value.low == value.high:
+        return one(value.mid)
+    return f"{one(value.mid)} ({one(value.low)} to {one(value.high)})"
+
+
+def _capture(decision: CaptureDecision) -> Table:
+    days = decision.rules.retention_days
+    return Table(
+        f"Data capture, kept {days:g} days",
+        (
+            "Sampling",
+            "Verdict",
+            "USD per month",
+            "GB stored",
+            "PUT requests per month",
+            "p99 on over off",
+            "Mean on over off",
+            "Requests",
+        ),
+        tuple(_option(o) for o in decision.options),
+    )
+
+
+def _option(option: CaptureOption) -> tuple[str, ...]:
+    cost, effect = option.cost, option.effect
+    return (
+        f"{option.sampling_percent} %",
+        STANDINGS[option.standing],
+        money(cost.usd_per_month) if cost else NONE,
+        number(cost.stored_gb) if cost else NONE,
+        number(cost.put_requests_per_month) if cost else NONE,
+        _ratio(effect.p99_ratio) if effect else NONE,
+        _ratio(effect.mean_ratio) if effect else NONE,
+        f"{effect.requests:,}" if effect else NONE,
+    )
+
+
+def _ratio(value: Interval) -> str:
+    return f"×{value.mid:.3f} ({value.low:.3f} to {value.high:.3f})"
