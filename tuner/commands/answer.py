@@ -23,18 +23,20 @@ from tuner.commands.legs import Leg, legs_of
 from tuner.commands.pages import write_page
 from tuner.commands.sizing import TypeAnswer, compare, with_sizing, without_type
 from tuner.commands.ui import Ui
+from tuner.commands.verified import holds_back, with_verification
 from tuner.errors import InputError, InsufficientDataError, RunDirectoryError
 from tuner.plan.parse import Plan, parse_plan
 from tuner.plan.tables import slo_of
 from tuner.queueing.capacity import CapacityModel
 from tuner.recommend.as_json import to_json
 from tuner.recommend.recommend import recommend
-from tuner.recommend.types import Recommendation
+from tuner.recommend.types import Recommendation, Statement
 from tuner.report.console import console_text
 from tuner.slo import Slo, Verdict
 from tuner.store.files import write_whole
 from tuner.store.run import JOURNAL, Run
 from tuner.terraform.tfvars import copy_module, tfvars_text
+from tuner.units import SECONDS_PER_MINUTE
 from tuner.workload.traffic import TrafficProfile
 
 UNKNOWN_TYPE = "unknown"
@@ -86,6 +88,8 @@ class Answer:
     @property
     def exit_code(self) -> int:
         """0 when the SLO is reachable, 3 when it is not, 4 when nobody can say."""
+        if holds_back(self.recommendation):
+            return 3
         return {Verdict.MET: 0, Verdict.VIOLATED: 3, Verdict.INCONCLUSIVE: 4}[
             self.recommendation.verdict
         ]
@@ -166,7 +170,7 @@ def capacity_of(recorded: Recorded, slo: Slo) -> CapacityModel:
 
 def _analysed(recorded: Recorded, slo: Slo) -> CapacityModel:
     plan = recorded.plan
-    return analyse(
+    found = analyse(
         slo,
         recorded.stages,
         routing=recorded.routing,
@@ -178,6 +182,9 @@ def _analysed(recorded: Recorded, slo: Slo) -> CapacityModel:
         precision=plan.load.precision,
         seed=plan.load.seed,
     )
+    # Launches on an emulator with a faster clock took less than the minutes they stand for.
+    lags = tuple(s / plan.endpoint.minute_s * SECONDS_PER_MINUTE for s in found.launch_lag_s)
+    return replace(found, launch_lag_s=lags)
 
 
 def answer(
@@ -188,8 +195,11 @@ def answer(
     out: Path | None = None,
     page: bool = True,
     png: bool = True,
+    override_verification: bool = False,
 ) -> Answer:
     """Work out the recommendation of a run and write its files.
+
+    After a failed verification no ``terraform.tfvars`` is written, unless that is overridden.
 
     Raises
     ------
@@ -198,11 +208,14 @@ def answer(
     """
     question = question or Question()
     recorded, recommendation = _decided(read_run(path, question), question)
+    recommendation = with_verification(
+        path, recorded.meta, recommendation, ui, override=override_verification
+    )
     slo = recommendation.slo
     target = out or path
     json_text = to_json(recommendation, provenance(recorded))
     tfvars = None
-    if recommendation.chosen is not None:
+    if recommendation.chosen is not None and not holds_back(recommendation):
         tfvars = tfvars_text(
             recommendation,
             run_name=path.name,
@@ -318,7 +331,10 @@ def recommendation_of(
         found,
         traffic.mean_per_min,
     )
-    return found if decision is None else replace(found, data_capture=decision)
+    if decision is None:
+        return found
+    said = Statement("data_capture", decision.sentence)
+    return replace(found, data_capture=decision, statements=(*found.statements, said))
 
 
 def provenance(recorded: Recorded) -> dict[str, object]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
+from tuner.autoscaling.policy import CapacityBounds, TargetTrackingPolicy
 from tuner.commands.interrupts import patient
 from tuner.commands.legs import TYPES
 from tuner.commands.ui import Ui
@@ -24,22 +26,11 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     remind(ui, Path(args.run))
     path = Path(args.run)
     document = read_recommendation(path)
-    if document.policy is None or document.bounds is None:
-        raise InputError(
-            "the recommendation holds no policy", value=document.verdict.value, allowed="MET"
-        )
+    policy, bounds = policy_to_apply(document)
     with Run.open(path) as run:
         _same_type(run, document)
         driver = driver_of(run)
-        rounded = safe_target(document.policy.target_value)
-        policy = type(document.policy)(
-            document.policy.metric,
-            rounded,
-            document.policy.scale_out_cooldown_s,
-            document.policy.scale_in_cooldown_s,
-            document.policy.disable_scale_in,
-        )
-        plan = plan_apply(driver, policy, document.bounds, replace_others=args.replace_others)
+        plan = plan_apply(driver, policy, bounds, replace_others=args.replace_others)
         for change in plan.changes:
             ui.result(str(change))
         for warning in plan.warnings:
@@ -78,6 +69,22 @@ def _same_type(run: Run, document: Document) -> None:
             hint="apply the variables with Terraform, or for that endpoint: "
             f"tuner recommend {run.path / TYPES}/…, then tuner apply the same directory",
         )
+
+
+def policy_to_apply(document: Document) -> tuple[TargetTrackingPolicy, CapacityBounds]:
+    """The recommended policy, its target rounded as in ``terraform.tfvars``.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    policy = document.policy
+    if policy is None or document.bounds is None:
+        raise InputError(
+            "the recommendation holds no policy", value=document.verdict.value, allowed="MET"
+        )
+    return replace(policy, target_value=safe_target(policy.target_value)), document.bounds
 
 
 def read_recommendation(path: Path) -> Document:

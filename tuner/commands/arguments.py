@@ -58,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         _report,
         _export,
         _apply,
+        _verify,
         _restore,
         _traffic,
         _prices,
@@ -224,6 +225,7 @@ def _recommend(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--no-report", action="store_true", help="write no page and no figures")
     parser.add_argument("--png", action="store_true", help="figures as PNG too, as tuner report")
+    _override(parser)
 
 
 def _capture(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -250,6 +252,7 @@ def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--out", metavar="DIR", help="write there instead of into the run directory"
     )
+    _override(parser)
 
 
 def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -355,6 +358,47 @@ def _apply(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--replace-others", action="store_true", help="take other target-tracking policies away"
     )
     parser.add_argument("--yes-this-is-production", action="store_true")
+
+
+def _verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "verify",
+        "replay a piece of the traffic against the endpoint with its live policy",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run directory whose policy was applied")
+    parser.add_argument(
+        "--minutes",
+        type=_number(3, integer=True),
+        metavar="N",
+        help="length of the replay (default: as a scale-out and what follows it need)",
+    )
+    parser.add_argument(
+        "--minute-seconds",
+        type=_number(0.2),
+        metavar="S",
+        help="length of a control-plane minute, as an accelerated emulator was told "
+        "(default: endpoint.minute_seconds of the plan, else 60)",
+    )
+    parser.add_argument("--traffic", metavar="CSV", help="requests per minute; else the plan's")
+    parser.add_argument(
+        "--plan", metavar="PLAN", help="the plan, where payload files are beside it"
+    )
+    parser.add_argument(
+        "--override",
+        action="store_true",
+        help="replay nothing: accept the failure of the last verification",
+    )
+    parser.add_argument("--json", action="store_true", help="print verification.json")
+    parser.add_argument("--yes-this-is-production", action="store_true")
+
+
+def _override(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--override-verification",
+        action="store_true",
+        help="write terraform.tfvars although the last verification failed",
+    )
 
 
 def _restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from tuner.commands.tables import knob_tables
 from tuner.commands.ui import duration_text
 from tuner.recommend.types import Recommendation
+from tuner.commands.verified import KEY
+from tuner.commands.verified import tables as verification_tables
 from tuner.report.data import ReportData, View
 from tuner.report.figures import draw_all
 from tuner.report.page import render_html
@@ -78,15 +80,17 @@ def report_data(
         plan_rows=_plan_rows(recorded),
         provenance=_provenance(recorded),
         generator_check=_generator_check(recorded),
-        refusals=tuple(f"{kind}: {text}" for kind, text in recorded.notes if kind != "finished"),
+        refusals=tuple(
+            f"{kind}: {text}" for kind, text in recorded.notes if kind not in ("finished", KEY)
+        ),
         commands=(
             f"tuner run {recorded.meta['plan_source']}",
             f"tuner recommend reports/{recorded.path.name}",
             f"tuner report reports/{recorded.path.name}",
         ),
         tfvars=tfvars,
-        snippets=_snippets(recorded, recommendation),
-        tables=knob_tables(recommendation),
+        snippets=_snippets(recorded, recommendation) if tfvars is not None else (),
+        tables=(*knob_tables(recommendation), *verification_tables(recommendation)),
         duration_s=seconds,
         money_spent_usd=hours * price if price is not None else None,
     )

@@ -35,6 +35,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         out=Path(args.out) if args.out else None,
         page=not args.no_report,
         png=args.png,
+        override_verification=args.override_verification,
     )
     return deliver(result, ui, as_json=args.json)
 

@@ -19,6 +19,6 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         found = answer_canary(path, ui, out=out)
         ui.result(files_text(found.files))
         return EXIT_CODE[found.seen.verdict]
-    result = answer(path, ui, out=out)
+    result = answer(path, ui, out=out, override_verification=args.override_verification)
     ui.result(files_text(result.files))
     return result.exit_code

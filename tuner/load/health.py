@@ -172,7 +172,8 @@ def _even(sent_s: FloatArray, spec: StageSpec) -> FloatArray:
     rates = np.array(spec.rates_per_s)
     edges = np.linspace(0.0, spec.duration_s, len(rates) + 1)
     mass = np.concatenate([[0.0], np.cumsum(rates)]) / rates.sum() * spec.duration_s
-    return np.interp(sent_s, edges, mass)
+    even: FloatArray = np.interp(sent_s, edges, mass)
+    return even
 
 
 def nothing_answered(log: RequestLog | None) -> bool:

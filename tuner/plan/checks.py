@@ -74,6 +74,12 @@ def _check_slo(slo: SloTable, load: LoadTable | None) -> Iterator[Problem]:
                 load.timeout_s,
                 f"at least {least:g} (four times the slowest objective)",
             )
+    if endpoint.minute_seconds is not None and endpoint.endpoint_url is None:
+        yield Problem(
+            "endpoint.minute_seconds",
+            "is only for an emulator named by endpoint.endpoint_url: AWS has real minutes",
+            endpoint.minute_seconds,
+        )
 
 
 def _check_load(load: LoadTable, base_dir: Path | None) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tuner.slo import LatencyObjective, Measure, Slo
-from tuner.units import ms_to_s
+from tuner.units import SECONDS_PER_MINUTE, ms_to_s
 
 CLIENT_TIMEOUT_FACTOR = 4.0
 """A client timeout below four times the SLO hides the slow tail it is meant to measure."""
@@ -39,6 +39,12 @@ class EndpointTable(Table):
     instance_count: Count = 1
     routing: Literal["RANDOM", "LEAST_OUTSTANDING_REQUESTS"] | None = None
     streaming: bool = False
+    minute_seconds: Annotated[float, Field(ge=0.2, le=600, allow_inf_nan=False)] | None = None
+
+    @property
+    def minute_s(self) -> float:
+        """Seconds of a minute of the endpoint's control plane: 60 but on an emulator."""
+        return self.minute_seconds or SECONDS_PER_MINUTE
 
 
 class SloTable(Table):

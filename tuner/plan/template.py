@@ -16,6 +16,7 @@ preset = "demo"              # emulator: a built-in server model (tuner emulate 
 # region = "us-east-1"       # sagemaker: else from the AWS configuration
 # profile = "staging"        # sagemaker: an AWS profile
 # endpoint_url = "http://127.0.0.1:8000"   # sagemaker: an emulator or a proxy
+# minute_seconds = 3         # endpoint_url: what that emulator was started with, for verify
 # url = "http://127.0.0.1:8080/invocations"  # http: where to POST
 # instance_count = 1         # http: how many instances stand behind the url
 # routing = "RANDOM"         # http: RANDOM | LEAST_OUTSTANDING_REQUESTS

@@ -25,7 +25,8 @@ from tuner.recommend.json_knobs import right_sizing_value, signals_value
 from tuner.recommend.json_values import interval_json as interval_json
 from tuner.recommend.json_values import number_value, policy_value
 from tuner.recommend.types import Candidate, Expected, Recommendation, Statement
-from tuner.slo import LatencyObjective, Slo, Verdict
+from tuner.recommend.verify_json import verification_value
+from tuner.slo import LatencyObjective, Measure, Slo, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -88,6 +89,7 @@ def document(recommendation: Recommendation) -> dict[str, object]:
         **({"signals": signals_value(r.signals)} if r.signals else {}),
         **({"off_hours": off_hours_value(r.off_hours)} if r.off_hours else {}),
         **({"data_capture": capture_value(r.data_capture)} if r.data_capture else {}),
+        **({"verification": verification_value(r.verification)} if r.verification else {}),
         **({"costs": costs_value(costs)} if (costs := costs_of(r)) else {}),
     }
 
@@ -151,7 +153,10 @@ def from_json(text: str, source: str) -> Document:
 def _read(raw: dict[str, object]) -> Document:
     slo, policy = raw["slo"], raw["policy"]
     assert isinstance(slo, dict)
-    objectives = tuple(LatencyObjective(o["quantile"], o["threshold_s"]) for o in slo["objectives"])
+    objectives = tuple(
+        LatencyObjective(o["quantile"], o["threshold_s"], Measure(o["measure"]))
+        for o in slo["objectives"]
+    )
     read_policy, bounds = None, None
     if isinstance(policy, dict):
         bounds = CapacityBounds(policy["min_capacity"], policy["max_capacity"])

@@ -11,6 +11,7 @@ from tuner.queueing.capacity import CapacityModel
 from tuner.recommend.actions import ScheduledAction
 from tuner.recommend.data_capture import CaptureDecision
 from tuner.recommend.prices import Price
+from tuner.recommend.verify_types import Verification
 from tuner.simulator.timeline import Timeline
 from tuner.slo import Slo, Verdict
 
@@ -364,3 +365,4 @@ class Recommendation:
 
     right_size: RightSizing | None = None
     signals: tuple[SignalChoice, ...] = ()
+    verification: Verification | None = None
