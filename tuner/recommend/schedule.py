@@ -130,19 +130,21 @@ def schedule_for(
     policy, bounds = choice
     asked = rules or ScheduleRules()
     groups = calendar.groups(made_from)
-    most = min(MOST_WINDOWS, asked.max_actions // len(groups))
+    most = asked.max_actions // len(groups)
     if policy is None or world.days.shape[1] != MINUTES_PER_DAY or most < 1:
         return None
     days = np.roll(world.days, -calendar.midnight, axis=1)
     lead_min = math.ceil(s_to_min(max(world.launch.seconds)) + 1.0)
     made = np.isin(np.arange(days.shape[0]), made_from)
-    levels = [
-        np.minimum(
-            minimum_by_minute(days[made & g], ground, lead_min, ground.lowest_minimum, most),
-            ground.ceiling,
-        )
-        for g in groups
-    ]
+    levels: list[IntArray] = []
+    left = asked.max_actions
+    for group in reversed(groups):
+        # Weekends first: what they do not need of the actions is the weekdays'.
+        share = min(MOST_WINDOWS, most if not levels and len(groups) > 1 else left)
+        floor = ground.lowest_minimum
+        level = minimum_by_minute(days[made & group], ground, lead_min, floor, share)
+        levels.insert(0, np.minimum(level, ground.ceiling))
+        left -= len(windows_of(levels[0]))
     top = max(bounds.max_capacity, *(int(x.max()) for x in levels))
     low = CapacityBounds(ground.lowest_minimum, top)
     parts = [
