@@ -19,6 +19,7 @@ from tuner.commands.controller import Controller
 from tuner.commands.inputs import campaign_of, price_in, traffic_of, traffic_text
 from tuner.commands.interrupts import terminable
 from tuner.commands.legs import Leg, finished, legs_of, require_prices
+from tuner.commands.models import sweep_models
 from tuner.commands.session import (
     LiveBackend,
     Opened,
@@ -171,6 +172,7 @@ def _campaign(leg: Leg, out: Path, csv: str | None, ui: Ui, how: How, *, resume:
                 _note_end(run, ended, ui)
             except KeyboardInterrupt:
                 run.add_note("interrupted", "stopped by the user")
+                    sweep_models(plan, opened, out, ui)
                 raise RunInterruptedError(
                     f"stopped; {len(run.stages())} completed stages are kept",
                     value=str(out),

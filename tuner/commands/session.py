@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tuner.campaign.types import ProgressCallback, Routing, ScaleEvent, StageResult, StageSpec
 from tuner.commands.emulate import spec_from
 from tuner.commands.interrupts import patient
+from tuner.commands.models_file import mix_of, warm_count
 from tuner.commands.ui import Tick, Ui, duration_text
 from tuner.emulator.process import EmulatorProcess
 from tuner.endpoints.http import HttpEndpoint
@@ -23,6 +24,7 @@ from tuner.load.session import LocustSession
 from tuner.load.target import InvokeTarget, marked, sagemaker_target
 from tuner.plan.parse import Plan
 from tuner.store.run import Run
+from tuner.workload.models import spread
 from tuner.workload.payloads import PayloadSet
 
 LOCAL_REGION = "us-east-1"
@@ -125,7 +127,22 @@ def _headers(plan: Plan) -> tuple[tuple[str, str], ...]:
 
 
 def payloads_of(plan: Plan) -> PayloadSet:
-    """The plan's payloads.
+    """The plan's payloads; on a multi-model endpoint spread over the models kept warm.
+
+    Raises
+    ------
+    PayloadError
+        If a file is missing, empty or malformed.
+    """
+    bodies = bodies_of(plan)
+    if plan.models is None:
+        return bodies
+    mix = mix_of(plan, plan.models)
+    return spread(bodies, mix.first(warm_count(plan.models, len(mix))))
+
+
+def bodies_of(plan: Plan) -> PayloadSet:
+    """The plan's bodies, whatever model they go to.
 
     Raises
     ------

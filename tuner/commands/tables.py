@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
+from tuner.interval import Interval
+from tuner.recommend.density_types import Density
 from tuner.recommend.types import Recommendation, RightSizing, SignalChoice, Standing, TypeCost
 from tuner.report.answer import target_text
 from tuner.report.data import Table
-from tuner.report.words import METRIC_UNITS, NONE, interval, money, money_interval, percent
+from tuner.report.words import (
+    METRIC_UNITS,
+    NONE,
+    interval,
+    milliseconds,
+    money,
+    money_interval,
+    percent,
+)
 
 STANDINGS = {
     Standing.CHEAPEST: "take it",
@@ -30,7 +42,49 @@ def knob_tables(recommendation: Recommendation | None) -> tuple[Table, ...]:
         tables.append(type_table(recommendation.right_size))
     if recommendation.signals:
         tables.append(signal_table(recommendation.signals))
+    if recommendation.models is not None:
+        tables.append(model_table(recommendation.models))
     return tuple(tables)
+
+
+def model_table(density: Density) -> Table:
+    """The price of density: what more models on an instance cost in latency and save in money."""
+    return Table(
+        f"Models per instance, at {density.rate_per_s:.4g} requests/s per instance",
+        (
+            "models on the instance",
+            "verdict",
+            "p99",
+            "warm p99",
+            "cold loads",
+            "over the SLO",
+            f"instances for {density.total_models} models",
+            "$ per month",
+        ),
+        tuple(
+            (
+                f"{r.models}",
+                r.verdict.value,
+                _milliseconds(r.p99_s),
+                NONE if r.warm_p99_s is None else f"{milliseconds(r.warm_p99_s)} ms",
+                _share(r.cold),
+                _share(r.late),
+                f"{r.instances}",
+                money(r.cost_per_month_usd),
+            )
+            for r in density.rows
+        ),
+    )
+
+
+def _milliseconds(value: Interval) -> str:
+    high = f"{milliseconds(value.high)} ms" if math.isfinite(value.high) else "failed"
+    middle = f"{milliseconds(value.mid)} ms" if math.isfinite(value.mid) else "failed"
+    return f"{middle} ({milliseconds(value.low)} to {high})"
+
+
+def _share(value: Interval) -> str:
+    return f"{percent(value.mid)} ({percent(value.low)} to {percent(value.high)})"
 
 
 def type_table(sized: RightSizing) -> Table:

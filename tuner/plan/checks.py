@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import Problem
-from tuner.plan.knobs import TypeTable
+from tuner.plan.knobs import ModelsTable, SignalsTable, TypeTable
 from tuner.plan.tables import (
     CLIENT_TIMEOUT_FACTOR,
     EndpointTable,
@@ -28,6 +28,8 @@ def cross_checks(tables: Mapping[str, Any], base_dir: Path | None) -> Iterator[P
         yield from _check_load(load, base_dir)
     if traffic := tables.get("traffic"):
         yield from _check_traffic(traffic, base_dir)
+    if models := tables.get("models"):
+        yield from _check_models(models, tables, base_dir)
     capacity = tables.get("capacity")
     if capacity and capacity.min_capacity > capacity.max_capacity:
         yield Problem(
@@ -36,6 +38,27 @@ def cross_checks(tables: Mapping[str, Any], base_dir: Path | None) -> Iterator[P
             capacity.min_capacity,
             f"at most {capacity.max_capacity}",
         )
+
+
+def _check_models(
+    models: ModelsTable, tables: Mapping[str, Any], base_dir: Path | None
+) -> Iterator[Problem]:
+    if (models.count is None) == (models.trace is None):
+        yield Problem("models", 'needs either count = … or trace = "…"')
+    if models.count is not None and models.count > 1 and "{n}" not in models.name:
+        yield Problem("models.name", "needs {n}, the number of the model", models.name)
+    if base_dir and models.trace is not None and not (base_dir / models.trace).is_file():
+        yield Problem("models.trace", "no such file", models.trace)
+    if models.count is not None and any(n > models.count for n in models.sweep):
+        yield Problem(
+            "models.sweep", "goes beyond models.count", list(models.sweep),
+            f"at most {models.count}",
+        )  # fmt: skip
+    load, endpoint = tables.get("load"), tables.get("endpoint")
+    if load and load.target_model is not None:
+        yield Problem("load.target_model", "cannot be given with [models]", load.target_model)
+    if endpoint and endpoint.streaming:
+        yield Problem("endpoint.streaming", "AWS streams from no multi-model endpoint", True)
 
 
 def _check_endpoint(endpoint: EndpointTable, base_dir: Path | None) -> Iterator[Problem]:
@@ -51,6 +74,12 @@ def _check_endpoint(endpoint: EndpointTable, base_dir: Path | None) -> Iterator[
         for key in ("preset", "spec"):
             if (value := getattr(endpoint, key)) is not None:
                 yield Problem(f"endpoint.{key}", "is only for kind = emulator", value)
+    if endpoint.minute_seconds is not None and endpoint.endpoint_url is None:
+        yield Problem(
+            "endpoint.minute_seconds",
+            "is only for an emulator named by endpoint.endpoint_url: AWS has real minutes",
+            endpoint.minute_seconds,
+        )
     if base_dir and endpoint.spec is not None and not (base_dir / endpoint.spec).is_file():
         yield Problem("endpoint.spec", "no such file", endpoint.spec)
 
@@ -74,12 +103,6 @@ def _check_slo(slo: SloTable, load: LoadTable | None) -> Iterator[Problem]:
                 load.timeout_s,
                 f"at least {least:g} (four times the slowest objective)",
             )
-    if endpoint.minute_seconds is not None and endpoint.endpoint_url is None:
-        yield Problem(
-            "endpoint.minute_seconds",
-            "is only for an emulator named by endpoint.endpoint_url: AWS has real minutes",
-            endpoint.minute_seconds,
-        )
 
 
 def _check_load(load: LoadTable, base_dir: Path | None) -> Iterator[Problem]:
@@ -92,6 +115,36 @@ def _check_load(load: LoadTable, base_dir: Path | None) -> Iterator[Problem]:
             yield Problem(f"load.payloads.{number}.file", "no such file", entry.file)
     if len(set(load.instance_counts)) != len(load.instance_counts):
         yield Problem("load.instance_counts", "names a count twice", list(load.instance_counts))
+
+
+def check_signals(signals: SignalsTable | None, tables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Signals are read from CloudWatch, and a faster clock is only an emulator's."""
+    endpoint, capacity = tables.get("endpoint"), tables.get("capacity")
+    if signals is None or endpoint is None or capacity is None:
+        return
+    if not signals.metrics or len(set(signals.metrics)) != len(signals.metrics):
+        yield Problem("signals.metrics", "names none, or one twice", list(signals.metrics))
+    if endpoint.kind == "http" and set(signals.metrics) != {"invocations"}:
+        yield Problem(
+            "signals.metrics",
+            "need CloudWatch, which a plain server does not have",
+            list(signals.metrics),
+            "kind = sagemaker or emulator",
+        )
+    if signals.minute_s == 60.0:
+        return
+    if endpoint.kind != "emulator" or endpoint.endpoint_url is not None:
+        yield Problem(
+            "signals.minute_s",
+            "is for an emulator that tuner starts",
+            signals.minute_s,
+            "endpoint.minute_seconds for one that runs already; 60 on AWS",
+        )
+    if capacity.launch_lag_s is None:
+        yield Problem(
+            "capacity.launch_lag_s",
+            "is required with signals.minute_s: launches run on the emulator's faster clock",
+        )
 
 
 def check_types(

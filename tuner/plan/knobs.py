@@ -34,21 +34,38 @@ class TypeTable(Table):
 
 
 class SignalsTable(Table):
-    """``[signals]``: scaling metrics to compare."""
+    """``[signals]``: scaling metrics to compare, each read from CloudWatch during the stages.
 
-    metrics: tuple[Literal["invocations", "concurrency", "cpu"], ...] = ("invocations",)
+    ``minute_s`` is the length of CloudWatch's minute on an emulator that is started for the
+    campaign: less than 60 lets short stages hold whole minutes. For one that runs already it is
+    ``endpoint.minute_seconds``.
+    """
+
+    metrics: tuple[Literal["invocations", "concurrency", "cpu"], ...] = (
+        "invocations",
+        "concurrency",
+        "cpu",
+    )
     vcpus: Count | None = None
+    minute_s: Annotated[float, Field(ge=0.2, le=60, allow_inf_nan=False)] = 60.0
 
 
 class ModelsTable(Table):
-    """``[models]``: a multi-model endpoint."""
+    """``[models]``: a multi-model endpoint.
 
-    count: Count
+    ``count`` models are named by ``name`` with their number for ``{n}``, or by the ``trace``.
+    ``sweep`` gives the numbers of models to try on one instance; empty searches for the limit.
+    The load of the sweep is ``rate_per_s``, else ``load_share`` of what one instance carries.
+    """
+
+    count: Count | None = None
     name: Annotated[str, Field(min_length=1, max_length=1024)] = "model-{n}.tar.gz"
     popularity: Literal["zipf", "uniform"] = "zipf"
     exponent: NotNegative = 1.0
     trace: str | None = None
     sweep: tuple[Count, ...] = ()
+    rate_per_s: Positive | None = None
+    load_share: Annotated[float, Field(gt=0, lt=1)] = 0.7
 
 
 class DataCaptureTable(Table):

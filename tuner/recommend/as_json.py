@@ -15,6 +15,7 @@ from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTracki
 from tuner.errors import InputError
 from tuner.queueing.capacity import CapacityModel
 from tuner.recommend.costs import costs_of
+from tuner.recommend.density_types import density_value
 from tuner.recommend.json_costs import (
     capture_value,
     costs_value,
@@ -89,6 +90,7 @@ def document(recommendation: Recommendation) -> dict[str, object]:
         **({"signals": signals_value(r.signals)} if r.signals else {}),
         **({"off_hours": off_hours_value(r.off_hours)} if r.off_hours else {}),
         **({"data_capture": capture_value(r.data_capture)} if r.data_capture else {}),
+        **({"models": density_value(r.models)} if r.models else {}),
         **({"verification": verification_value(r.verification)} if r.verification else {}),
         **({"costs": costs_value(costs)} if (costs := costs_of(r)) else {}),
     }

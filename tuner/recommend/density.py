@@ -11,6 +11,7 @@ import numpy as np
 from tuner.campaign.models import ModelStage
 from tuner.interval import Interval
 from tuner.recommend.constraints import survivors
+from tuner.recommend.density_types import Density, DensityRow
 from tuner.recommend.memory_fit import (
     LEAST_COLD,
     ColdSplit,
@@ -28,62 +29,6 @@ from tuner.workload.models import ModelMix
 
 HOURS_PER_MONTH = 720.0
 LEAST_REQUESTS = 500
-
-
-@dataclass(frozen=True, slots=True)
-class DensityRow:
-    """One measured number of models on one instance, and what it would cost.
-
-    ``late`` is the share of requests over the tightest objective. ``instances`` hold all
-    models of the endpoint and its peak at this density.
-    """
-
-    models: int
-    rate_per_s: float
-    requests: int
-    p99_s: Interval
-    warm_p99_s: float | None
-    late: Interval
-    cold: Interval
-    verdict: Verdict
-    instances: int
-    cost_per_month_usd: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Density:
-    """The answer for a multi-model endpoint.
-
-    Parameters
-    ----------
-    verdict
-        MET with a number of models, VIOLATED when not even warm models hold the SLO,
-        INCONCLUSIVE when the data do not say.
-    models_per_instance
-        How many an instance can hold; ``high`` is infinite when all that were tried fit.
-    recommended
-        The number to plan with: the lower end, in whole models.
-    min_instances
-        So that all models have a place, also after the loss that the plan allows.
-    method
-        ``"memory"``: the fitted memory; ``"bracket"``: between two measured numbers.
-    rate_per_s
-        Load of the instance for which this holds.
-    """
-
-    verdict: Verdict
-    total_models: int
-    models_per_instance: Interval | None
-    recommended: int | None
-    min_instances: int | None
-    method: str
-    rate_per_s: float
-    slots: Interval | None
-    rows: tuple[DensityRow, ...]
-    cold_seen_by: str
-    cold_threshold_s: float | None
-    sentences: tuple[str, ...]
-    refusals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

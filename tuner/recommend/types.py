@@ -10,6 +10,7 @@ from tuner.interval import Interval
 from tuner.queueing.capacity import CapacityModel
 from tuner.recommend.actions import ScheduledAction
 from tuner.recommend.data_capture import CaptureDecision
+from tuner.recommend.density_types import Density
 from tuner.recommend.prices import Price
 from tuner.recommend.verify_types import Verification
 from tuner.simulator.timeline import Timeline
@@ -366,3 +367,4 @@ class Recommendation:
     right_size: RightSizing | None = None
     signals: tuple[SignalChoice, ...] = ()
     verification: Verification | None = None
+    models: Density | None = None

@@ -26,4 +26,6 @@ def knob_variables(recommendation: Recommendation) -> dict[str, object]:
             "destination_s3_uri": decision.rules.destination,
             "sampling_percentage": decision.sampling_percent,
         }
+    if recommendation.models is not None:
+        found["multi_model"] = True
     return found
