@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.recommend.choose import Budgets, Scores, choose
@@ -113,7 +113,7 @@ def believable_peak(daily_peaks: FloatArray) -> float:
         return recorded * SINGLE_DAY_PEAK
     logs = np.log(np.maximum(daily_peaks, 1e-9) / recorded)
     spread = float(logs.std(ddof=1)) * math.sqrt(1.0 + 1.0 / d)
-    bound = float(logs.mean()) + float(stats.t.ppf(PEAK_LEVEL, d - 1)) * spread
+    bound = float(logs.mean()) + float(stdtrit(d - 1, PEAK_LEVEL)) * spread
     return recorded * math.exp(min(max(bound, math.log(LEAST_PEAK)), math.log(PEAK_LIMIT)))
 
 

@@ -1,4 +1,7 @@
-"""The minute loop of one block of lanes.
+"""The minute loop of one block of lanes whose metric hangs on the queues: CPU, concurrency.
+
+What such a policy orders depends on what becomes of the requests, so both go minute by
+minute. Policies on invocations do not need this: see `fleets` and `serving`.
 
 Nearly all lane-minutes are quiet: no backlog, no arrival of instances, no alarm that could
 act. They cost a handful of vector operations on small integers; the others are gathered and
@@ -11,27 +14,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.autoscaling import kernel
-from tuner.simulator.inputs import SUBSTEP_S, SUBSTEPS
-from tuner.simulator.lanes import EDGE, Index, Record, Tally
-from tuner.simulator.lookup import Chunk, tabulate
+from tuner.simulator.inputs import (
+    SUBSTEP_S,
+    SUBSTEPS,
+    MetricCurve,
+    PolicyGrid,
+    SimulationOptions,
+)
+from tuner.simulator.lanes import EDGE, Index, Record, Served, Tally
+from tuner.simulator.lookup import Chunk, Lookup, tabulate
 from tuner.simulator.queues import Queues
 from tuner.simulator.scaling import ScalingLanes
 from tuner.units import SECONDS_PER_MINUTE
 
 CHUNK_MIN = 120
 """Minutes tabulated at a time; below 255, so that byte counters cannot overflow between."""
-_NO_LANES: Index = np.zeros(0, np.int64)
 
 
 class Block(ScalingLanes):
-    """Days x policies on a virtual clock."""
+    """Days x policies on a virtual clock; see `Lanes` for the parameters.
+
+    Parameters
+    ----------
+    curve
+        How the metric answers to load.
+    """
+
+    def __init__(
+        self,
+        grid: PolicyGrid,
+        lookup: Lookup,
+        rates: NDArray[np.float64],
+        lags: NDArray[np.int64],
+        options: SimulationOptions,
+        curve: MetricCurve,
+    ) -> None:
+        super().__init__(grid, rates, lags, options)
+        self.lookup, self.relation = lookup, curve
+        lanes = self.lanes
+        self.row = self.day * (lookup.max_count + 1)
+        self.place = self.row.copy()
+        self.backlog, self.fresh_backlog = np.zeros(lanes), np.zeros(lanes)
+        self.fresh = np.zeros(lanes, np.int64)
+        self.waiting = np.zeros(lanes, np.bool_)
+        self.violating = np.zeros(lanes, np.float32)
+        self.violating_total = np.zeros(lanes)
+        self.marks = np.zeros((3, lanes), np.uint8)
+        self.mark_totals = np.zeros((3, lanes), np.int64)
+        self.v = np.empty(lanes, np.float32)
+        self.flag = np.empty((4, *self.shape), np.bool_)
 
     def run(self, record: Record | None = None) -> Tally:
         """All minutes; sums over those after the lead-in."""
         options = self.options
         for start in range(0, self.minutes, CHUNK_MIN):
             part = self.rates[start : start + CHUNK_MIN]
-            chunk = tabulate(self.lookup, part, options.allowance, options.zones, self.curve)
+            chunk = tabulate(self.lookup, part, options.allowance, options.zones, self.relation)
             if start == 0:
                 self._start(chunk)
             for i in range(len(part)):
@@ -40,7 +78,34 @@ class Block(ScalingLanes):
                     self._reset_counters()
                 self._minute(minute, i, chunk, record)
             self._flush()
-        return self._tally()
+        marks = self.mark_totals
+        return self.tally(Served(self.violating_total, marks[0], marks[1], marks[2]))
+
+    def _start(self, chunk: Chunk) -> None:
+        """The fewest instances at which the first minute's metric is within the target."""
+        first = np.ones(self.lanes, np.int64)
+        for day in range(self.days):
+            lanes = self.day == day
+            above = chunk.metric[0, day][None, 1:] > self.target[lanes][:, None]
+            first[lanes] = above.sum(axis=1) + 1
+        self._begin_with(first)
+
+    def _refresh(self, lanes: Index) -> None:
+        super()._refresh(lanes)
+        self.place[lanes] = self.row[lanes] + self.count[lanes]
+
+    def _reset_counters(self) -> None:
+        super()._reset_counters()
+        self.violating[:] = 0.0
+        self.violating_total[:] = 0.0
+        self.marks[:] = 0
+        self.mark_totals[:] = 0
+
+    def _flush(self) -> None:
+        self.violating_total += self.violating
+        self.violating[:] = 0.0
+        self.mark_totals += self.marks
+        self.marks[:] = 0
 
     def _minute(self, minute: int, i: int, chunk: Chunk, record: Record | None) -> None:
         self._outside_events(minute)
@@ -55,17 +120,10 @@ class Block(ScalingLanes):
         np.logical_or(queues, self.waiting, out=queues)
         slot = minute % self.span
         if self.any_arrives[slot]:
-            changing = np.flatnonzero(self.arrives[slot])
+            queues |= self.arrives[slot]
             self.arrives[slot] = False
             self.any_arrives[slot] = False
-            if self.curve is None:
-                easy = changing[~queues[changing]]
-                self._serve_minutes(minute, i, chunk, np.flatnonzero(queues), easy, record)
-            else:
-                queues[changing] = True
-                self._serve_minutes(minute, i, chunk, np.flatnonzero(queues), _NO_LANES, record)
-        else:
-            self._serve_minutes(minute, i, chunk, np.flatnonzero(queues), _NO_LANES, record)
+        self._serve_minutes(minute, i, chunk, np.flatnonzero(queues), record)
         np.add(self.violating, self.v, out=self.violating)
         np.add(self.marks, self.flag[:3].reshape(3, -1).view(np.uint8), out=self.marks)
         if record is not None:
@@ -76,24 +134,13 @@ class Block(ScalingLanes):
             record.starting[minute] = self.capacity - self.count
 
     def _serve_minutes(
-        self,
-        minute: int,
-        i: int,
-        chunk: Chunk,
-        lanes: Index,
-        easy: Index,
-        record: Record | None,
+        self, minute: int, i: int, chunk: Chunk, lanes: Index, record: Record | None
     ) -> None:
-        """Serve the minute and evaluate the policies.
-
-        ``lanes`` wait, are overloaded or change their metric's curve; ``easy`` ones only
-        receive instances.
-        """
+        """Serve the minute on ``lanes``, which wait, are overloaded or change; evaluate all."""
         rate = chunk.rate_per_min[i]
         violating = np.zeros(len(lanes))
         worst_s = np.zeros(len(lanes))
         steps = 1 if self.fast else SUBSTEPS
-        changed = np.concatenate([lanes, easy]) if len(easy) else lanes
         for first in range(0, SUBSTEPS, steps):
             tick = minute * SUBSTEPS + first
             measured: NDArray[np.float64] = np.zeros(0)
@@ -101,29 +148,12 @@ class Block(ScalingLanes):
                 served, measured, delay_s = self._serve(tick, steps, rate[:, first:], lanes)
                 violating += served
                 np.maximum(worst_s, delay_s, out=worst_s)
-            if len(easy):
-                measured = np.concatenate([measured, self._receive(tick, i, chunk, easy)])
-            mean = rate[:, first] if self.fast else chunk.mean_per_min[i]
-            self._datapoint(tick, i, chunk, mean, changed, measured, record)
+            self._datapoint(tick, i, chunk, lanes, measured, record)
             self._evaluate(tick + steps)
         if len(lanes):
             self._settle(violating, chunk.mean_per_min[i][self.day[lanes]], lanes)
         if record is not None:
             record.delay_s[minute, lanes] = worst_s
-
-    def _receive(self, tick: int, i: int, chunk: Chunk, lanes: Index) -> NDArray[np.float64]:
-        """Instances arrive on lanes that keep up anyway; the minute's metric."""
-        slots = (tick + np.arange(SUBSTEPS))[:, None] % len(self.arriving)
-        count = self.arriving[slots, lanes].cumsum(axis=0, dtype=np.int16) + self.count[lanes]
-        self.arriving[slots, lanes] = 0
-        self.v[lanes] = chunk.violating[i].reshape(-1)[self.row[lanes] + count].mean(axis=0)
-        self.count[lanes] = count[-1]
-        self._refresh(lanes)
-        rate = chunk.mean_per_min[i][self.day[lanes]]
-        bad = self.flag[0].reshape(-1)
-        bad[lanes] = self.v[lanes] > self.options.allowance * rate * (1 + 1e-6)
-        metric: NDArray[np.float64] = rate * (1.0 / count).mean(axis=0)
-        return metric
 
     def _serve(
         self, tick: int, steps: int, rate: NDArray[np.float64], lanes: Index
@@ -161,14 +191,11 @@ class Block(ScalingLanes):
     def _metric(self, rate_per_s: NDArray[np.float64], queues: Queues) -> NDArray[np.float64]:
         """The policies' metric of a sub-step."""
         alive = np.maximum(queues.old + queues.fresh, 1)
-        if self.curve is None:
-            per_instance: NDArray[np.float64] = rate_per_s * SECONDS_PER_MINUTE / alive
-            return per_instance
         waiting = queues.backlog + queues.fresh_backlog
         busy = np.minimum(rate_per_s / (alive * self.lookup.rate_per_s), 1.0)
         load = np.where(waiting > 0.0, 1.0, busy)
-        value = np.interp(load, self.curve.utilization, self.curve.value)
-        metric: NDArray[np.float64] = value + self.curve.per_waiting * waiting / alive
+        value = np.interp(load, self.relation.utilization, self.relation.value)
+        metric: NDArray[np.float64] = value + self.relation.per_waiting * waiting / alive
         return metric
 
     def _settle(
@@ -188,7 +215,6 @@ class Block(ScalingLanes):
         tick: int,
         i: int,
         chunk: Chunk,
-        mean: NDArray[np.float64],
         lanes: Index,
         measured: NDArray[np.float64],
         record: Record | None,
@@ -196,27 +222,21 @@ class Block(ScalingLanes):
         """Measure one period and publish the datapoint that is due now to the alarms."""
         period = tick if self.fast else tick // SUBSTEPS
         here, due = period % len(self.high_ring), (period + 1) % len(self.high_ring)
-        high = self.high_ring[here]
-        if self.curve is None:
-            rate = mean.astype(np.float32)[:, None]
-            low = self.low_ring[(tick // SUBSTEPS) % len(self.low_ring)]
-            np.greater(rate, self.high_limit.reshape(self.shape), out=high.reshape(self.shape))
-            np.less(rate, self.low_limit.reshape(self.shape), out=low.reshape(self.shape))
-            if len(lanes):
-                high[lanes], low[lanes] = kernel.breaches(measured, self.target[lanes])
-        else:
-            np.take(chunk.metric[i].reshape(-1), self.place, out=self.m, mode="clip")
-            self.m[lanes] = measured
-            target = self.target.astype(np.float32)
-            np.greater(self.m, target * np.float32(1 + EDGE), out=high)
-            np.multiply(self.m, self.count, out=self.need_ring[here], casting="unsafe")
-            self._low_datapoint(tick, target)
+        np.take(chunk.metric[i].reshape(-1), self.place, out=self.m, mode="clip")
+        self.m[lanes] = measured
+        target = self.target.astype(np.float32)
+        np.greater(self.m, target * np.float32(1 + EDGE), out=self.high_ring[here])
+        np.multiply(self.m, self.count, out=self.need_ring[here], casting="unsafe")
+        self._low_datapoint(tick, target)
         kernel.count_run(self.high_run, self.high_ring[due], kernel.OUT_DATAPOINTS)
         if not self.fast or tick % SUBSTEPS == SUBSTEPS - 1:
             due_minute = (tick // SUBSTEPS + 1) % len(self.low_ring)
             kernel.count_run(self.low_run, self.low_ring[due_minute], kernel.IN_DATAPOINTS)
         if record is not None:
-            self._record_metric(tick // SUBSTEPS, mean, lanes, measured, record)
+            value = self.m.astype(np.float64)
+            value[lanes] = measured
+            row = record.metric[tick // SUBSTEPS]
+            row[:] = np.maximum(row, value) if self.fast else value
 
     def _low_datapoint(self, tick: int, target: NDArray[np.float32]) -> None:
         """The low alarm's datapoint: the metric, or the minute's Maximum of 10 s ones."""
@@ -228,19 +248,3 @@ class Block(ScalingLanes):
             np.maximum(self.minute_metric, self.m, out=self.minute_metric)
             value = self.minute_metric
         np.less(value, target * np.float32(kernel.IN_THRESHOLD * (1 - EDGE)), out=low)
-
-    def _record_metric(
-        self,
-        minute: int,
-        mean: NDArray[np.float64],
-        lanes: Index,
-        measured: NDArray[np.float64],
-        record: Record,
-    ) -> None:
-        value = (
-            mean[self.day] / np.maximum(self.count, 1)
-            if self.curve is None
-            else self.m.astype(np.float64)
-        )
-        value[lanes] = measured
-        record.metric[minute] = np.maximum(record.metric[minute], value) if self.fast else value

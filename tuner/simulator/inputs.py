@@ -186,11 +186,16 @@ class MetricCurve:
         Shape (u,), non-decreasing: the metric at that utilisation.
     per_waiting
         What one waiting request per instance adds: 1 for concurrency, 0 for CPU.
+    scatter, period_s
+        Standard deviation of single datapoints over their mean (NaN if unknown), and their
+        length. The simulation follows the mean alone; a choice between metrics looks at both.
     """
 
     utilization: NDArray[np.float64]
     value: NDArray[np.float64]
     per_waiting: float = 0.0
+    scatter: float = 0.0
+    period_s: int = 60
 
     def __post_init__(self) -> None:
         if self.utilization.ndim != 1 or self.utilization.shape != self.value.shape:
@@ -246,6 +251,9 @@ class SimulationOptions:
     least_outstanding
         Routing by LEAST_OUTSTANDING_REQUESTS: while old instances still hold a backlog, new
         ones take all the traffic. With RANDOM they take their share only.
+    chance_repeats_after
+        Days this far apart draw the same chance: for a comparison of the same days under
+        different assumptions.
     """
 
     publish_delay_s: float = 60.0
@@ -259,6 +267,7 @@ class SimulationOptions:
     metric_curve: MetricCurve | None = None
     initial_capacity: int | None = None
     least_outstanding: bool = False
+    chance_repeats_after: int = 1 << 31
     lanes_per_block: int = field(default=16_384, repr=False)
 
     def __post_init__(self) -> None:

@@ -14,12 +14,21 @@ from numpy.typing import NDArray
 from tuner.autoscaling import kernel
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.simulator.inputs import SUBSTEP_S, SUBSTEPS, PolicyGrid, SimulationOptions
-from tuner.simulator.lookup import Chunk, Lookup
 from tuner.units import SECONDS_PER_MINUTE
 
 EDGE = 2e-7
 """Single precision must not turn equality with a threshold into a breach."""
 Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """What became of the requests over the scored minutes, shape (lanes,)."""
+
+    violating: NDArray[np.float64]
+    bad_minutes: NDArray[np.int64]
+    spare_safe: NDArray[np.int64]
+    zone_safe: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,8 +68,6 @@ class Lanes:
     ----------
     grid
         Policies (p,).
-    lookup
-        Capacity.
     rates
         Shape (minutes, days, 6): offered rate per minute in every ten seconds.
     lags
@@ -72,12 +79,11 @@ class Lanes:
     def __init__(
         self,
         grid: PolicyGrid,
-        lookup: Lookup,
         rates: NDArray[np.float64],
         lags: NDArray[np.int64],
         options: SimulationOptions,
     ) -> None:
-        self.grid, self.lookup, self.rates, self.lags = grid, lookup, rates, lags
+        self.grid, self.rates, self.lags = grid, rates, lags
         self.options = options
         self.mean: NDArray[np.float64] = rates.mean(axis=-1)
         self.minutes, self.days = rates.shape[:2]
@@ -107,11 +113,9 @@ class Lanes:
         self.day = np.repeat(np.arange(self.days), self.policies)
 
     def _make_state(self) -> None:
-        lanes, stride = self.lanes, self.lookup.max_count + 1
-        self.row = self.day * stride
+        lanes = self.lanes
         self.count = np.zeros(lanes, np.int16)
         self.capacity = np.zeros(lanes, np.int64)
-        self.place = self.row.copy()
         self.high_limit, self.low_limit, self.in_limit = (
             np.zeros(lanes, np.float32) for _ in range(3)
         )
@@ -127,9 +131,6 @@ class Lanes:
         self.out_until_s = np.full(lanes, -np.inf)
         self.out_added = np.zeros(lanes)
         self.in_until_s = np.full(lanes, -np.inf)
-        self.backlog, self.fresh_backlog = np.zeros(lanes), np.zeros(lanes)
-        self.fresh = np.zeros(lanes, np.int64)
-        self.waiting = np.zeros(lanes, np.bool_)
         self.launched = np.zeros(lanes, np.int64)
         self.span = int(self.lags.max()) // SUBSTEPS + 2
         self.arriving = np.zeros((self.span * SUBSTEPS, lanes), np.int16)
@@ -138,31 +139,16 @@ class Lanes:
 
     def _make_counters(self) -> None:
         lanes = self.lanes
-        self.violating = np.zeros(lanes, np.float32)
-        self.violating_total = np.zeros(lanes)
-        self.marks = np.zeros((3, lanes), np.uint8)
-        self.mark_totals = np.zeros((3, lanes), np.int64)
         self.instance_minutes = np.zeros(lanes)
         self.peak = np.zeros(lanes, np.int64)
         self.scale_outs, self.scale_ins = (np.zeros(lanes, np.int32) for _ in range(2))
-        self.v = np.empty(lanes, np.float32)
         self.m = np.empty(lanes if self.curve is not None else 0, np.float32)
-        self.flag = np.empty((4, *self.shape), np.bool_)
         self.ready, self.fits = (np.empty(lanes, np.bool_) for _ in range(2))
 
-    def _start(self, chunk: Chunk) -> None:
-        """Begin with the instances that the first minute's load belongs on."""
+    def _begin_with(self, first: Index) -> None:
+        """Begin with these instances, within the bounds."""
         if self.options.initial_capacity is not None:
             first = np.full(self.lanes, self.options.initial_capacity, np.int64)
-        elif self.curve is None:
-            rate = chunk.mean_per_min[0][self.day]
-            first = kernel.wanted_capacity(1.0, rate, self.target).astype(np.int64)
-        else:
-            first = np.ones(self.lanes, np.int64)
-            for day in range(self.days):
-                lanes = self.day == day
-                above = chunk.metric[0, day][None, 1:] > self.target[lanes][:, None]
-                first[lanes] = above.sum(axis=1) + 1
         self.capacity[:] = np.clip(first, self.low_bound, self.high_bound)
         self.count[:] = self.capacity
         self.instance_minutes += self.capacity * float(self.minutes - self.options.lead_in_min)
@@ -172,7 +158,6 @@ class Lanes:
         """Recompute what hangs on the counts of ``lanes``."""
         count = self.count[lanes].astype(np.int64)
         capacity, target = self.capacity[lanes], self.target[lanes]
-        self.place[lanes] = self.row[lanes] + count
         self.high_limit[lanes] = target * count * (1.0 + EDGE)
         self.low_limit[lanes] = target * count * (kernel.IN_THRESHOLD * (1.0 - EDGE))
         self.in_limit[lanes] = target * (capacity - 1) * (1.0 + EDGE)
@@ -182,27 +167,18 @@ class Lanes:
     # -- sums ----------------------------------------------------------------------------
 
     def _reset_counters(self) -> None:
-        self.violating[:] = 0.0
-        self.violating_total[:] = 0.0
-        self.marks[:] = 0
-        self.mark_totals[:] = 0
         self.scale_outs[:] = 0
         self.scale_ins[:] = 0
         self.peak[:] = self.capacity
 
-    def _flush(self) -> None:
-        self.violating_total += self.violating
-        self.violating[:] = 0.0
-        self.mark_totals += self.marks
-        self.marks[:] = 0
-
-    def _tally(self) -> Tally:
+    def tally(self, served: Served) -> Tally:
+        """What the policies ordered, with what became of the requests."""
         shape = self.shape
         return Tally(
-            self.violating_total.reshape(shape),
-            self.mark_totals[0].reshape(shape),
-            self.mark_totals[1].reshape(shape),
-            self.mark_totals[2].reshape(shape),
+            served.violating.reshape(shape),
+            served.bad_minutes.reshape(shape),
+            served.spare_safe.reshape(shape),
+            served.zone_safe.reshape(shape),
             self.instance_minutes.reshape(shape),
             self.peak.reshape(shape),
             self.scale_outs.reshape(shape).astype(np.int64),

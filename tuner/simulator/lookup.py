@@ -7,6 +7,7 @@ policy. Only lanes with a backlog look a probability up one by one.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ from tuner.units import SECONDS_PER_MINUTE
 FloatArray = NDArray[np.float64]
 _FINE = 512
 """Cells of the even utilisation grid on which lanes with a backlog look up the nearest."""
+_FINEST = 8192
+"""The same without backlog, where the SLO is decided."""
 
 
 def _check(table: ViolationTable) -> None:
@@ -49,6 +52,8 @@ class Lookup:
         self.delay_s = table.delay_s.astype(np.float64)
         self._wide_s = float(self.delay_s[-1]) / 20.0
         rows = min(max_count, len(table.instance_count))
+        if (table.probability[:rows] == table.probability[0]).all():
+            rows = 1
         grid = np.linspace(0.0, 1.0, _FINE + 1)
         # Interpolate along utilisation once: index and weight are the same for every row.
         right = np.clip(np.searchsorted(table.utilization, grid), 1, len(table.utilization) - 1)
@@ -64,6 +69,45 @@ class Lookup:
         self._busy = table.utilization.astype(np.float64)
         self._start = np.ascontiguousarray(known[:, :, 0]).ravel()
         self._row = np.clip(np.arange(max_count + 1) - 1, 0, rows - 1)
+        self._area_to: NDArray[np.float32] | None = None
+        self._make_finest(known[:, :, 0], table.utilization)
+
+    def _make_finest(self, start: NDArray[np.float32], utilization: FloatArray) -> None:
+        """P without backlog on an even grid; the row after the last is that of no instance."""
+        grid = np.linspace(0.0, 1.0, _FINEST + 1)
+        rows = [np.interp(grid, utilization, row).astype(np.float32) for row in start]
+        self._finest = np.concatenate([*rows, np.ones(_FINEST + 1, np.float32)])
+        self._offset = self._row.astype(np.int32) * np.int32(_FINEST + 1)
+        self._offset[0] = len(rows) * (_FINEST + 1)
+        self._set_rate(self.rate_per_s)
+
+    def at(self, table: ViolationTable) -> Lookup:
+        """The same probabilities for a table that differs in its saturation rate alone."""
+        other = copy(self)
+        other._set_rate(float(table.saturation_rate_per_s))
+        return other
+
+    def _set_rate(self, rate_per_s: float) -> None:
+        self.rate_per_s = rate_per_s
+        count = np.maximum(np.arange(self.max_count + 1), 1)
+        per_min = count * (self.rate_per_s * SECONDS_PER_MINUTE)
+        self._cells_per_rate = (_FINEST / per_min).astype(np.float32)
+
+    def late(
+        self, count: NDArray[np.int16] | NDArray[np.int64], rate_per_min: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Requests per minute that miss the SLO while nothing waits; nearest in utilisation.
+
+        ``count`` and ``rate_per_min`` broadcast to the result's shape.
+        """
+        cell = self._cells_per_rate[count] * rate_per_min
+        cell += np.float32(0.5)
+        np.minimum(cell, np.float32(_FINEST), out=cell)
+        index = cell.astype(np.int32)
+        index += self._offset[count]
+        share = np.take(self._finest, index)
+        share *= rate_per_min
+        return share
 
     def unqueued(self, rate_per_min: FloatArray) -> NDArray[np.float32]:
         """P(violation) without backlog, shape (max_count + 1, *rate.shape); 1 for no instance."""
@@ -117,15 +161,16 @@ class Lookup:
 
     def _area(self, start: NDArray[np.int64], delay_s: FloatArray) -> FloatArray:
         """Integral of P over the delay from 0; beyond the last delay P stays what it is."""
-        depth = len(self.delay_s)
-        right = np.searchsorted(self.delay_s, delay_s, side="right")
-        grid = self._fine.ravel()[start[:, None] + np.arange(depth)].astype(np.float64)
-        pieces = (grid[:, 1:] + grid[:, :-1]) / 2.0 * np.diff(self.delay_s)
-        whole = np.concatenate([np.zeros((len(start), 1)), pieces.cumsum(axis=1)], axis=1)
-        lane = np.arange(len(start))
-        before = right - 1
-        here = (grid[lane, before] + self._at(start, delay_s)) / 2.0
-        area: FloatArray = whole[lane, before] + here * (delay_s - self.delay_s[before])
+        before = np.searchsorted(self.delay_s, delay_s, side="right") - 1
+        if self._area_to is None:
+            pieces = (self._fine[..., 1:] + self._fine[..., :-1]) / 2.0 * np.diff(self.delay_s)
+            area_to = np.zeros_like(self._fine)
+            np.cumsum(pieces, axis=-1, out=area_to[..., 1:])
+            self._area_to = area_to.ravel()
+        low = self._fine.ravel()[start + before]
+        here = (low + self._at(start, delay_s)) / 2.0
+        whole = self._area_to[start + before]
+        area: FloatArray = whole + here * (delay_s - self.delay_s[before])
         return area
 
 

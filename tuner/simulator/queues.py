@@ -1,4 +1,4 @@
-"""Backlogs of overloaded lanes, in steps of ten seconds.
+"""Backlogs of overloaded lanes.
 
 A backlog belongs to the instances that were there when it grew: a request that waits on one
 is not moved to another. Instances that arrive meanwhile start empty, so a lane has two
@@ -48,50 +48,73 @@ class Queues:
         """From counts in service; instances that were taken away leave the fresh group last."""
         total = count.astype(np.int64)
         young = np.minimum(fresh, total)
+        # A group that is gone leaves its requests to the other.
+        backlog = np.where(young > 0, backlog, backlog + fresh_backlog)
+        fresh_backlog = np.where(young > 0, fresh_backlog, 0.0)
         return cls(lookup, least, total - young, young, backlog, fresh_backlog)
 
-    def arrive(self, number: NDArray[np.int16]) -> None:
+    def arrive(self, number: NDArray[np.int16] | IntArray) -> None:
         """Instances take traffic: a group of their own if others hold a backlog."""
         apart = self.backlog > 0.0
         self.fresh += np.where(apart, number, 0)
         self.old += np.where(apart, 0, number)
 
-    def step(self, rate_per_s: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Ten seconds at these rates; share of requests that violate, and the worst delay."""
+    def step(
+        self, rate_per_s: FloatArray, step_s: float | FloatArray = SUBSTEP_S
+    ) -> tuple[FloatArray, FloatArray]:
+        """A while at these rates; share of requests that violate, and the worst delay."""
         mu = self.lookup.rate_per_s
         count = self.old + self.fresh
-        if self.least:
-            part = np.where(self.fresh > 0, 1.0, 0.0)
-        else:
+        anew = bool(self.fresh.any())
+        part = np.zeros(len(count))
+        if anew:
             part = self.fresh / np.maximum(count, 1)
+            if self.least:
+                part = np.where(self.fresh > 0, 1.0, 0.0)
         full, fresh_full = self.old * mu, self.fresh * mu
-        after = _drained(self.backlog + ((1.0 - part) * rate_per_s - full) * SUBSTEP_S)
-        fresh_after = _drained(self.fresh_backlog + (part * rate_per_s - fresh_full) * SUBSTEP_S)
-
+        level = self.backlog + ((1.0 - part) * rate_per_s - full) * step_s
+        fresh_level = self.fresh_backlog + (part * rate_per_s - fresh_full) * step_s
         busy = np.minimum(rate_per_s / np.maximum(count * mu, 1e-9), 1.0)
         share = np.ones(len(count))
         worst_s = np.zeros(len(count))
         some = np.flatnonzero((self.old > 0) & (part < 1.0))
         if len(some):
-            begin_s, end_s = self.backlog[some] / full[some], after[some] / full[some]
-            share[some] = self.lookup.queued(count[some], busy[some], begin_s, end_s)
+            begin_s, end_s = self.backlog[some] / full[some], level[some] / full[some]
+            share[some] = self._late(count[some], busy[some], begin_s, end_s)
             worst_s[some] = np.maximum(begin_s, end_s)
-        young = np.flatnonzero(self.fresh > 0)
-        if len(young):
+        if anew:
+            young = np.flatnonzero(self.fresh > 0)
             begin_s = self.fresh_backlog[young] / fresh_full[young]
-            end_s = fresh_after[young] / fresh_full[young]
+            end_s = fresh_level[young] / fresh_full[young]
             group, load = count[young], busy[young]
             if self.least:
                 group = self.fresh[young]
                 load = np.minimum(rate_per_s[young] / fresh_full[young], _BRIEF_UTILIZATION)
-            late = self.lookup.queued(group, load, begin_s, end_s)
+            late = self._late(group, load, begin_s, end_s)
             share[young] += part[young] * (late - share[young])
             worst_s[young] = np.maximum(worst_s[young], np.maximum(begin_s, end_s))
+        after, fresh_after = _drained(level), _drained(fresh_level)
         alone = np.flatnonzero(count == 0)
         if len(alone):
             worst_s[alone] = np.where(after[alone] > 0.0, np.inf, 0.0)
-        self._level(after, fresh_after)
+        if anew:
+            self._level(after, fresh_after)
+        else:
+            self.backlog = after
         return share, worst_s
+
+    def _late(
+        self, count: IntArray, busy: FloatArray, begin_s: FloatArray, end_s: FloatArray
+    ) -> FloatArray:
+        """Mean P(violation) while the delay runs evenly; an end below 0 has waited there at 0."""
+        share = self.lookup.queued(count, busy, begin_s, np.maximum(end_s, 0.0))
+        idle = np.flatnonzero((end_s < 0.0) & (begin_s > 0.0))
+        if len(idle):
+            none = np.zeros(len(idle))
+            rest = self.lookup.queued(count[idle], busy[idle], none, none)
+            queued = begin_s[idle] / (begin_s[idle] - end_s[idle])
+            share[idle] = rest + (share[idle] - rest) * queued
+        return share
 
     def _level(self, after: FloatArray, fresh_after: FloatArray) -> None:
         """Make one group of those that are level again."""

@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.queueing.capacity import ViolationTable
 from tuner.simulator.engine import Block
+from tuner.simulator.fleets import FleetBlock
 from tuner.simulator.inputs import SUBSTEP_S, LaunchLag, PolicyGrid, SimulationOptions
 from tuner.simulator.lanes import Record, Tally
 from tuner.simulator.lookup import Lookup, substep_rates
+from tuner.simulator.serving import Service
 from tuner.simulator.timeline import Timeline
 from tuner.units import SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 
@@ -106,7 +108,7 @@ def simulate(
     grid: PolicyGrid,
     requests_per_min: ArrayLike,
     table: ViolationTable,
-    launch: LaunchLag,
+    launch: LaunchLag | Sequence[LaunchLag],
     *,
     seed: int = 0,
     options: SimulationOptions = _DEFAULT,
@@ -123,7 +125,7 @@ def simulate(
     table
         Capacity: probability of missing the SLO.
     launch
-        Launch lag; every instance draws its own.
+        Launch lag, or one for each day; every instance draws its own.
     seed
         For launch lags and sub-minute rates; one policy alone gives what it gives in a
         batch with the same seed.
@@ -136,33 +138,59 @@ def simulate(
         If traffic is empty, has gaps (NaN) or negative entries, or the metric needs a curve
         that ``options`` do not give.
     """
-    traffic = _days(requests_per_min)
-    lookup = Lookup(table, _largest_count(grid, traffic, options))
-    _check(grid, traffic, options)
-    tallies = [
-        [
-            _block(grid.subset(columns), traffic, rows, lookup, launch, seed, options).run()
-            for columns in _spans(len(grid), options.lanes_per_block)
-        ]
-        for rows in _spans(len(traffic), max(1, options.lanes_per_block // len(grid)))
+    return simulate_ensemble(grid, requests_per_min, (table,), launch, seed=seed, options=options)[
+        0
     ]
-    return _result(grid, traffic, table, tallies, options)
 
 
 def simulate_ensemble(
     grid: PolicyGrid,
     requests_per_min: ArrayLike,
     tables: Sequence[ViolationTable],
-    launch: LaunchLag,
+    launch: LaunchLag | Sequence[LaunchLag],
     *,
     seed: int = 0,
     options: SimulationOptions = _DEFAULT,
 ) -> tuple[SimulationResult, ...]:
-    """`simulate` for each member of an ensemble of capacities, on the same launches."""
+    """`simulate` for each of several capacities, on the same launches.
+
+    Policies on invocations order the same under all of them, which is worked out once.
+    """
+    traffic = _days(requests_per_min)
+    largest = _largest_count(grid, traffic, options)
+    lookups = _lookups(tables, largest)
+    _check(grid, traffic, options)
+    lags = _lags(launch, len(traffic))
+    blocks = [
+        [
+            _tallies(grid.subset(columns), traffic, rows, lookups, lags, seed, options)
+            for columns in _spans(len(grid), options.lanes_per_block)
+        ]
+        for rows in _spans(len(traffic), max(1, options.lanes_per_block // len(grid)))
+    ]
     return tuple(
-        simulate(grid, requests_per_min, table, launch, seed=seed, options=options)
-        for table in tables
+        _result(grid, traffic, table, [[block[i] for block in row] for row in blocks], options)
+        for i, table in enumerate(tables)
     )
+
+
+def _tallies(
+    grid: PolicyGrid,
+    traffic: NDArray[np.float64],
+    rows: range,
+    lookups: Sequence[Lookup],
+    launch: Sequence[LaunchLag],
+    seed: int,
+    options: SimulationOptions,
+) -> list[Tally]:
+    """One block under every capacity."""
+    lags, rates = _chance(traffic, rows, launch, seed, options)
+    curve = options.metric_curve
+    if grid.metric is not ScalingMetric.INVOCATIONS and curve is not None:
+        return [Block(grid, look, rates, lags, options, curve).run() for look in lookups]
+    block = FleetBlock(grid, rates, lags, options)
+    fleets = block.run()
+    return [block.tally(Service(fleets, rates, look, options).run()) for look in lookups]
 
 
 def timeline(
@@ -189,9 +217,15 @@ def timeline(
     one = grid.subset([policy])
     _check(one, traffic, options)
     lookup = Lookup(table, _largest_count(one, traffic, options))
-    block = _block(one, traffic, range(day, day + 1), lookup, launch, seed, options)
+    rows = range(day, day + 1)
+    lags, rates = _chance(traffic, rows, _lags(launch, len(traffic)), seed, options)
     record = Record.empty(traffic.shape[1], 1)
-    block.run(record)
+    curve = options.metric_curve
+    if grid.metric is not ScalingMetric.INVOCATIONS and curve is not None:
+        Block(one, lookup, rates, lags, options, curve).run(record)
+    else:
+        fleets = FleetBlock(one, rates, lags, options).run(record)
+        Service(fleets, rates, lookup, options).run(record)
     scored = slice(options.lead_in_min, None)
     return Timeline(
         traffic[day, scored].copy(),
@@ -260,22 +294,38 @@ def _spans(length: int, step: int) -> list[range]:
     return [range(i, min(i + step, length)) for i in range(0, length, step)]
 
 
-def _block(
-    grid: PolicyGrid,
+def _lags(launch: LaunchLag | Sequence[LaunchLag], days: int) -> Sequence[LaunchLag]:
+    each = (launch,) * days if isinstance(launch, LaunchLag) else launch
+    if len(each) != days:
+        raise ValueError(f"need a launch lag for each of {days} days, got {len(each)}")
+    return each
+
+
+def _lookups(tables: Sequence[ViolationTable], largest: int) -> list[Lookup]:
+    """Each table prepared; those that differ in speed alone are prepared once."""
+    made: list[tuple[ViolationTable, Lookup]] = []
+    for table in tables:
+        like = next((m for t, m in made if t.probability is table.probability), None)
+        lookup = Lookup(table, largest) if like is None else like.at(table)
+        made.append((table, lookup))
+    return [lookup for _, lookup in made]
+
+
+def _chance(
     traffic: NDArray[np.float64],
     rows: range,
-    lookup: Lookup,
-    launch: LaunchLag,
+    launch: Sequence[LaunchLag],
     seed: int,
     options: SimulationOptions,
-) -> Block:
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Launch lags in sub-steps, and rates in every ten seconds, of some days."""
     lags, rates = [], []
-    sample = np.rint(np.array(launch.seconds) / SUBSTEP_S).astype(np.int64)
     for row in rows:
-        rng = np.random.default_rng([seed, row])
+        rng = np.random.default_rng([seed, row % options.chance_repeats_after])
+        sample = np.rint(np.array(launch[row].seconds) / SUBSTEP_S).astype(np.int64)
         lags.append(sample[rng.integers(len(sample), size=_LAGS_DRAWN)])
         rates.append(substep_rates(traffic[row][:, None], options.dispersion, rng))
-    return Block(grid, lookup, np.concatenate(rates, axis=1), np.stack(lags), options)
+    return np.stack(lags), np.concatenate(rates, axis=1)
 
 
 def _result(
