@@ -1,0 +1,123 @@
+"""``tuner canary`` through real sockets, in minutes of one second."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from tuner.cli import main
+from tuner.emulator.presets import preset_text
+from tuner.store.run import Run
+
+PLAN = """\
+[endpoint]
+kind = "emulator"
+spec = "emulator.toml"
+
+[slo]
+p99_ms = 300
+
+[load]
+body = "{}"
+max_send_lag_ms = 75
+
+[traffic]
+peak_per_min = 5000
+
+[canary]
+rate_per_s = 60
+minute_s = 1
+settle_s = 0.2
+max_minutes = 12
+slower_by = 0.35
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plan against the preset, whose candidate takes 40 ms instead of 20 ms."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    text = preset_text("canary")
+    assert "mean_ms = 21.6" in text
+    (tmp_path / "emulator.toml").write_text(text.replace("21.6", "40.0"))
+    path = tmp_path / "tuner.toml"
+    path.write_text(PLAN)
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    code = main([str(a) for a in args])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_slower_variant_is_seen_and_can_be_reported_again(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    junit = tmp_path / "junit.xml"
+    code, said, err = run(capsys, "canary", plan, "--out", out, "--junit", junit)
+    assert code == 3, err + said
+    assert said.startswith("SLOWER")
+    answer = json.loads((out / "canary.json").read_text())
+    assert (answer["verdict"], answer["minutes"]) == ("SLOWER", 10)
+    # Service takes twice as long, and a millisecond of overhead does not.
+    assert answer["slower"]["low"] < 0.95 < answer["slower"]["high"]
+    assert answer["provenance"]["candidate"]["variant"] == "Candidate"
+    assert ET.parse(junit).getroot().get("failures") == "1"
+    _same_arrivals_on_both_sides(out)
+
+    names = ("canary.json", "report.html", "deployment.auto.tfvars")
+    kept = [(out / n).read_bytes() for n in names]
+    assert b"deployment_alarms" in kept[2]
+    assert run(capsys, "report", out)[0] == 3
+    assert [(out / n).read_bytes() for n in names] == kept
+    for command in ("recommend", "report"):
+        code, _, err = run(capsys, command, out, "--out", tmp_path / "elsewhere")
+        assert code == {"recommend": 2, "report": 3}[command], err
+    assert "run of a canary" in run(capsys, "recommend", out)[2]
+
+
+def _same_arrivals_on_both_sides(out: Path) -> None:
+    with Run.open(out) as kept:
+        stages = kept.stages()
+    for mine, other in zip(stages[::2], stages[1::2], strict=True):
+        assert mine.spec.seed == other.spec.seed
+        assert mine.log is not None
+        assert other.log is not None
+        assert len(mine.log) == len(other.log)
+        assert abs(mine.log.scheduled_s - other.log.scheduled_s).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("rate_per_s = 60\n", ""), "the rate of the paired load is not given"),
+        (("[canary]", '[canary]\nvariant = "Third"'), "has no such variant"),
+        (("[canary]", '[canary]\nvariant = "AllTraffic"'), "the same variant"),
+        (("[canary]", '[canary]\nurl = "http://127.0.0.1:1/"'), "only for kind = http"),
+        (('spec = "emulator.toml"', 'preset = "demo"'), "the candidate is not named"),
+        (("max_minutes = 12", "max_minutes = 5"), "canary.max_minutes"),
+    ],
+)
+def test_a_canary_that_cannot_be_begun_says_why(
+    plan: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], message: str
+) -> None:
+    text = PLAN.replace(*change)
+    assert text != PLAN
+    plan.write_text(text)
+    code, _, err = run(capsys, "canary", plan, "--out", plan.parent / "never")
+    assert code == 2
+    assert message in err
+    assert not (plan.parent / "never").exists()
+
+
+def test_a_canary_is_gone_on_with_by_name(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "canary", plan, "--resume")
+    assert code == 2
+    assert "--out" in err
