@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from tuner import __version__
+from tuner.autoscaling.policy import ScalingMetric
 from tuner.campaign.analyse import analyse
 from tuner.campaign.types import Routing, ScaleEvent, StageResult
 from tuner.commands.capture_file import capture_decision
 from tuner.commands.inputs import (
     constraints_of,
+    price_in,
     prices_of,
     schedule_rules_of,
     today_of,
     traffic_of,
 )
 from tuner.commands.legs import Leg, legs_of
+from tuner.commands.models_file import room_for_models
 from tuner.commands.pages import write_page
+from tuner.commands.signals import fitted_signals
 from tuner.commands.sizing import TypeAnswer, compare, with_sizing, without_type
 from tuner.commands.ui import Ui
 from tuner.commands.verified import holds_back, with_verification
@@ -30,13 +34,14 @@ from tuner.plan.tables import slo_of
 from tuner.queueing.capacity import CapacityModel
 from tuner.recommend.as_json import to_json
 from tuner.recommend.recommend import recommend
+from tuner.recommend.signals import explain
 from tuner.recommend.types import Recommendation, Statement
 from tuner.report.console import console_text
 from tuner.slo import Slo, Verdict
 from tuner.store.files import write_whole
 from tuner.store.run import JOURNAL, Run
 from tuner.terraform.tfvars import copy_module, tfvars_text
-from tuner.units import SECONDS_PER_MINUTE
+from tuner.units import SECONDS_PER_MINUTE, per_min_to_per_s
 from tuner.workload.traffic import TrafficProfile
 
 UNKNOWN_TYPE = "unknown"
@@ -313,17 +318,32 @@ def recommendation_of(
     """
     plan = recorded.plan
     traffic = traffic_for(recorded, question)
+    fitted = fitted_signals(recorded.meta, recorded.stages, plan, capacity, traffic)
+    curves = {m: f.curve for m, f in fitted.items() if f.curve is not None}
+    metrics = (ScalingMetric.INVOCATIONS, *curves)
+    room = room_for_models(
+        recorded.path,
+        plan,
+        slo,
+        replace(constraints_of(plan, recorded.instance_type), metrics=metrics),
+        peak_per_s=per_min_to_per_s(traffic.peak_per_min),
+        price=price_in(plan, recorded.instance_type),
+    )
     found = recommend(
         capacity,
         traffic,
         slo=slo,
-        constraints=constraints_of(plan, recorded.instance_type),
+        constraints=room.constraints,
+        metric_curves=curves,
         launch_lag_s=plan.capacity.launch_lag_s,
         prices=prices_of(plan, recorded.instance_type),
         today=today_of(plan),
         seed=plan.load.seed,
         schedule=schedule_rules_of(plan),
     )
+    if fitted:
+        found = explain(found, fitted, vcpus=plan.signals.vcpus if plan.signals else None)
+    found = room.told(found)
     decision = capture_decision(
         recorded.path,
         plan.data_capture,

@@ -27,6 +27,7 @@ from tuner.commands.session import (
     open_endpoint,
     payloads_of,
 )
+from tuner.commands.signals import emulator_arguments, read_signals, warn_of_short_stages
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind
 from tuner.commands.worker import address_of
@@ -137,8 +138,9 @@ def _campaign(leg: Leg, out: Path, csv: str | None, ui: Ui, how: How, *, resume:
     """One campaign into one run directory."""
     plan = leg.plan
     payloads = payloads_of(plan)
+    warn_of_short_stages(plan, ui)
     resume = resume and (not leg.directory or (out / JOURNAL).is_file())
-    with open_endpoint(plan, ui) as opened:
+    with open_endpoint(plan, ui, emulator_arguments(plan)) as opened:
         _right_type(leg, opened)
         instance_type = plan.capacity.instance_type or opened.state.instance_type
         price = price_in(plan, instance_type)
@@ -162,6 +164,7 @@ def _campaign(leg: Leg, out: Path, csv: str | None, ui: Ui, how: How, *, resume:
                         keep_raw_requests=plan.load.raw_requests_per_stage,
                     ) as session,
                 ):
+                    _require_loads(plan, session, ui)
                     ui.say(f"measuring {opened.state.name}: {plan.slo.describe()}; run {out}")
                     if "own_latency" not in run.meta():
                         run.set_meta("own_latency", asdict(measure_own_latency(duration_s=1.5)))
@@ -169,15 +172,38 @@ def _campaign(leg: Leg, out: Path, csv: str | None, ui: Ui, how: How, *, resume:
                     controller = Controller(config, run, backend, ui, plan.load.max_error_share)
                     ended = controller.drive()
                     run.set_meta("payload_bytes", [payloads.mean_bytes, session.answer_bytes])
+                    read_signals(run, opened.driver, plan, ui)
+                    sweep_models(plan, opened, out, ui)
                 _note_end(run, ended, ui)
             except KeyboardInterrupt:
                 run.add_note("interrupted", "stopped by the user")
-                    sweep_models(plan, opened, out, ui)
                 raise RunInterruptedError(
                     f"stopped; {len(run.stages())} completed stages are kept",
                     value=str(out),
                     hint=how.again,
                 ) from None
+
+
+def _require_loads(plan: Plan, session: LocustSession, ui: Ui) -> None:
+    """Closed-loop users cannot be searched for a limit: the plan must say the loads.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    session.start()
+    if session.open_loop:
+        return
+    if plan.load.rates == "auto":
+        raise InputError(
+            "the locustfile's users are closed-loop: they wait for answers, so no limit can be "
+            "searched with them",
+            value="load.rates = auto",
+            allowed="a list of rates per second and instance in load.rates",
+            hint="or derive the user from tuner.load.users.HttpArrivalUser or SageMakerUser",
+        )
+    ui.warn("the locustfile's users are closed-loop: no capacity will be worked out from them")
 
 
 def _lag_limit_s(plan: Plan) -> float | None:

@@ -15,6 +15,8 @@ from tuner.endpoints.protocol import AwsError
 from tuner.errors import EndpointError
 
 PERIOD_S = 60
+HIGH_RESOLUTION_S = 10
+HIGH_RESOLUTION_KEPT_S = 3 * 3600.0 - 60.0
 SETTLE_S = 120.0
 """The newest minutes are still being counted; sums of them are too low."""
 
@@ -116,6 +118,61 @@ def read_utilization(
         for key, _, metric, statistic, unit in QUERIES
     }
     return Utilization(float(start), float(end), **series)
+
+
+@dataclass(frozen=True, slots=True)
+class SignalSeries:
+    """What scaling policies may follow, over a stretch of time; empty where AWS has no data."""
+
+    cpu_percent: MetricSeries
+    concurrency: MetricSeries
+
+
+SIGNALS = (
+    ("cpu_percent", INSTANCE_NAMESPACE, "CPUUtilization", "Average", "Percent", PERIOD_S),
+    (
+        "concurrency",
+        INVOCATION_NAMESPACE,
+        "ConcurrentRequestsPerModel",
+        "Maximum",
+        "Count",
+        HIGH_RESOLUTION_S,
+    ),
+)
+
+
+def read_signal_series(
+    aws: Aws,
+    endpoint: str,
+    variant: str,
+    start_unix_s: float,
+    end_unix_s: float,
+    *,
+    now_unix_s: float,
+) -> SignalSeries:
+    """CPU and concurrency in the statistic and period that a policy's alarm reads.
+
+    Datapoints of ten seconds are kept for three hours: older ones are left out.
+
+    Raises
+    ------
+    EndpointError
+        If AWS refuses.
+    """
+    start = math.floor(start_unix_s / PERIOD_S) * PERIOD_S
+    end = math.ceil(end_unix_s / PERIOD_S) * PERIOD_S
+    found = {}
+    for key, namespace, metric, statistic, unit, period_s in SIGNALS:
+        query = metric_query(namespace, metric, statistic, endpoint, variant, period_s)
+        since = float(start)
+        if period_s < PERIOD_S:
+            kept = now_unix_s - HIGH_RESOLUTION_KEPT_S
+            since = max(since, math.ceil(kept / PERIOD_S) * PERIOD_S)
+        points: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+        if since < end:
+            points = metric_data(aws, {key: query}, since, float(end))[key]
+        found[key] = MetricSeries(metric, statistic, unit, period_s, *points)
+    return SignalSeries(**found)
 
 
 def metric_query(

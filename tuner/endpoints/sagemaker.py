@@ -9,7 +9,13 @@ from dataclasses import replace
 from tuner.campaign.types import ScaleEvent
 from tuner.endpoints.aws import ATTEMPTS, Aws
 from tuner.endpoints.describe import VariantReader, refuse_undrivable
-from tuner.endpoints.metrics import PERIOD_S, Utilization, read_utilization
+from tuner.endpoints.metrics import (
+    PERIOD_S,
+    SignalSeries,
+    Utilization,
+    read_signal_series,
+    read_utilization,
+)
 from tuner.endpoints.preflight import look
 from tuner.endpoints.protocol import (
     CampaignEstimate,
@@ -121,6 +127,17 @@ class SageMakerEndpoint:
         """CloudWatch's view of the whole minutes between two times."""
         return read_utilization(
             self.aws, self.name, self.variant, start_unix_s, end_unix_s, period_s
+        )
+
+    def signal_series(self, start_unix_s: float, end_unix_s: float) -> SignalSeries:
+        """CPU and concurrency between two times, as the alarms of scaling policies read them."""
+        return read_signal_series(
+            self.aws,
+            self.name,
+            self.variant,
+            start_unix_s,
+            end_unix_s,
+            now_unix_s=self.pace.clock(),
         )
 
     def preflight(

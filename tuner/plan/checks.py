@@ -28,8 +28,6 @@ def cross_checks(tables: Mapping[str, Any], base_dir: Path | None) -> Iterator[P
         yield from _check_load(load, base_dir)
     if traffic := tables.get("traffic"):
         yield from _check_traffic(traffic, base_dir)
-    if models := tables.get("models"):
-        yield from _check_models(models, tables, base_dir)
     capacity = tables.get("capacity")
     if capacity and capacity.min_capacity > capacity.max_capacity:
         yield Problem(
@@ -40,9 +38,12 @@ def cross_checks(tables: Mapping[str, Any], base_dir: Path | None) -> Iterator[P
         )
 
 
-def _check_models(
-    models: ModelsTable, tables: Mapping[str, Any], base_dir: Path | None
+def check_models(
+    models: ModelsTable | None, tables: Mapping[str, Any], base_dir: Path | None
 ) -> Iterator[Problem]:
+    """A multi-model endpoint: how many models, under which names, and what excludes it."""
+    if models is None:
+        return
     if (models.count is None) == (models.trace is None):
         yield Problem("models", 'needs either count = … or trace = "…"')
     if models.count is not None and models.count > 1 and "{n}" not in models.name:

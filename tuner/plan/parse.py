@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tuner.errors import PlanError, Problem
-from tuner.plan.checks import check_types, cross_checks
+from tuner.plan.checks import check_models, check_signals, check_types, cross_checks
 from tuner.plan.knobs import (
     KNOBS,
     CanaryTable,
@@ -133,6 +133,8 @@ def parse_plan(
             problems.extend(_problems(name, model, error))
     knobs, types = _optional(raw, problems)
     problems.extend(cross_checks(tables, base_dir if files else None))
+    problems.extend(check_signals(knobs.get("signals"), tables))
+    problems.extend(check_models(knobs.get("models"), tables, base_dir if files else None))
     problems.extend(check_types(types, tables, base_dir if files else None))
     terraform = raw.get("terraform", {})
     if not isinstance(terraform, dict):

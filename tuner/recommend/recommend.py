@@ -28,9 +28,10 @@ from tuner.recommend.off_hours import off_hours_for
 from tuner.recommend.prices import PRICES, PriceTable
 from tuner.recommend.refuse import impossible, unanswered
 from tuner.recommend.schedule import Calendar, schedule_for
-from tuner.recommend.search import Found, Ground, ground_of, search
+from tuner.recommend.search import Found, Ground, ground_of
 from tuner.recommend.sensitivity import sensitivities
 from tuner.recommend.setup import Setup, prepare
+from tuner.recommend.signal_search import best_of, searches, signal_choices
 from tuner.recommend.types import OffHours, Recommendation, Schedule, Statement
 from tuner.simulator.inputs import MetricCurve
 from tuner.simulator.simulate import timeline
@@ -107,11 +108,14 @@ def recommend(
         beyond = _beyond(setup, constraints)
         return impossible(capacity, setup, slo, constraints, None, beyond, today)
     others = standard(capacity, setup.ground, today)
-    found = _best_metric(setup, setup.ground, constraints, others)
+    results = searches(setup, setup.ground, constraints, others)
+    found = best_of(results, setup.world)
     if found.choice.index is None:
         beyond = _beyond(setup, constraints)
         return impossible(capacity, setup, slo, constraints, found, beyond, today)
-    return _answer(capacity, setup, slo, constraints, found, others, check_requests, schedule)
+    answer = _answer(capacity, setup, slo, constraints, found, others, check_requests, schedule)
+    assert answer.chosen is not None
+    return replace(answer, signals=signal_choices(setup, results, found, answer.chosen))
 
 
 def _comparable(today: Choice | None, setup: Setup) -> tuple[Choice | None, Setup]:
@@ -126,29 +130,11 @@ def _comparable(today: Choice | None, setup: Setup) -> tuple[Choice | None, Setu
     return None, replace(setup, warnings=(*setup.warnings, said))
 
 
-def _best_metric(
-    setup: Setup, ground: Ground, constraints: Constraints, others: Sequence[Named]
-) -> Found:
-    """The search on each metric; the cheapest choice wins, the earlier metric among equals.
-
-    The other policies ride along where everything follows invocations.
-    """
-    riders = [n.choice for n in others]
-    metrics = {p.metric for p, _ in riders if p is not None} | set(constraints.metrics)
-    if metrics != {ScalingMetric.INVOCATIONS}:
-        riders = []
-    results = [
-        search(setup.world, ground, constraints, m, setup.days.weekend, setup.budgets, riders)
-        for m in constraints.metrics
-    ]
-    return min(results, key=lambda found: found.cost)
-
-
 def _beyond(setup: Setup, constraints: Constraints) -> Found:
     """The search with the user's bounds and the quota lifted."""
     free = replace(constraints, max_capacity=None, quota=None)
     wide = ground_of(setup.world.days, setup.ground.rates_low, free)
-    return _best_metric(setup, wide, free, ())
+    return best_of(searches(setup, wide, free, ()), setup.world)
 
 
 def _answer(

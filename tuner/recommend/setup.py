@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.errors import InputError
@@ -99,7 +99,7 @@ def prepare(
         dispersion=traffic.dispersion,
         price=prices.lookup(constraints.instance_type),
         seed=seed,
-        curves=_curves(constraints, metric_curves),
+        curves=_curves(constraints, metric_curves, factors[1]),
     )
     peak_per_s = per_min_to_per_s(float(world.days.max()))
     size = min(LARGEST_RATE_TABLE, max(8, math.ceil(2.0 * peak_per_s / mid_rate)))
@@ -132,9 +132,12 @@ def _launch(
 
 
 def _curves(
-    constraints: Constraints, given: Mapping[ScalingMetric, MetricCurve] | None
+    constraints: Constraints,
+    given: Mapping[ScalingMetric, MetricCurve] | None,
+    factor: float,
 ) -> dict[ScalingMetric, MetricCurve]:
-    curves = dict(given or {})
+    """Curves over the saturation of the table that is simulated, ``factor`` times the measured."""
+    curves = {m: replace(c, utilization=c.utilization / factor) for m, c in (given or {}).items()}
     missing = [
         m.name
         for m in constraints.metrics

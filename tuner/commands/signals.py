@@ -1,0 +1,160 @@
+"""CloudWatch's metrics during the stages: read once after them, fitted at every answer."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tuner.autoscaling.policy import ScalingMetric
+from tuner.campaign.types import StageKind, StageResult
+from tuner.commands.ui import Tick, Ui
+from tuner.endpoints.metrics import SETTLE_S, MetricSeries
+from tuner.endpoints.protocol import Endpoint
+from tuner.endpoints.sagemaker import SageMakerEndpoint
+from tuner.errors import EndpointError
+from tuner.plan.parse import Plan
+from tuner.queueing.capacity import CapacityModel
+from tuner.recommend.signals import FittedSignal, Reading, datapoints, fit_signal
+from tuner.slo import Verdict
+from tuner.store.run import Run
+from tuner.units import per_min_to_per_s
+from tuner.workload.profile import TrafficProfile
+
+SIGNALS = "signals"
+METRICS = {"concurrency": ScalingMetric.CONCURRENCY, "cpu": ScalingMetric.CPU}
+SERIES = {ScalingMetric.CPU: "cpu", ScalingMetric.CONCURRENCY: "concurrency"}
+AWS_MINUTE_S = 60.0
+QUICK_STAGE_S = 8.0
+"""The shorter stages of a quick campaign."""
+
+
+def metrics_of(plan: Plan) -> tuple[ScalingMetric, ...]:
+    """The metrics to compare, invocations first; only that without ``[signals]``."""
+    if plan.signals is None:
+        return (ScalingMetric.INVOCATIONS,)
+    named = [METRICS[m] for m in plan.signals.metrics if m in METRICS]
+    return (ScalingMetric.INVOCATIONS, *sorted(named, key=lambda m: m is ScalingMetric.CPU))
+
+
+def cloudwatch_minute_s(plan: Plan) -> float:
+    """Seconds that a minute of CloudWatch lasts: 60, less on an emulator with a faster clock."""
+    if plan.endpoint.minute_seconds is not None or plan.signals is None:
+        return plan.endpoint.minute_s
+    return plan.signals.minute_s
+
+
+def emulator_arguments(plan: Plan) -> tuple[str, ...]:
+    """What makes an emulator's clock run as the plan says."""
+    if plan.signals is None or plan.signals.minute_s == AWS_MINUTE_S:
+        return ()
+    return ("--minute-seconds", str(plan.signals.minute_s))
+
+
+def warn_of_short_stages(plan: Plan, ui: Ui) -> None:
+    """Say before the load what CloudWatch cannot tell of short stages."""
+    table = plan.signals
+    if table is None or len(metrics_of(plan)) < 2:
+        return
+    needed = 2.0 * cloudwatch_minute_s(plan)
+    length = QUICK_STAGE_S if plan.load.quick else plan.load.step_s
+    if length < needed:
+        ui.warn(
+            f"stages of {length:g} s need not hold a whole minute of CloudWatch: give "
+            f"load.step_s at least {needed:g}"
+        )
+
+
+def read_signals(run: Run, driver: Endpoint, plan: Plan, ui: Ui) -> None:
+    """Keep CloudWatch's datapoints of the campaign in the run.
+
+    Raises
+    ------
+    EndpointError
+        If AWS refuses.
+    """
+    stages = run.stages()
+    wanted = len(metrics_of(plan)) > 1
+    if not wanted or not stages or not isinstance(driver, SageMakerEndpoint):
+        return
+    minute_s = cloudwatch_minute_s(plan)
+    pace = minute_s / AWS_MINUTE_S
+    start = min(s.started_at_unix_s for s in stages)
+    end = max(s.started_at_unix_s + s.spec.duration_s for s in stages)
+    _wait(end + SETTLE_S * pace + minute_s, ui)
+    try:
+        series = driver.signal_series(start - minute_s, end + minute_s)
+    except EndpointError as error:
+        ui.warn(f"CloudWatch could not be read, so signals are not compared: {error.message}")
+        return
+    run.set_meta(
+        SIGNALS,
+        {
+            "pace": pace,
+            "cpu": _kept(series.cpu_percent),
+            "concurrency": _kept(series.concurrency),
+        },
+    )
+
+
+def _wait(until_unix_s: float, ui: Ui) -> None:
+    """The newest datapoints are not published yet."""
+    begun = time.time()
+    while (left := until_unix_s - time.time()) > 0.0:
+        whole = max(until_unix_s - begun, 1e-9)
+        ui.tick(Tick("waiting for CloudWatch", time.time() - begun, left, 1.0 - left / whole))
+        time.sleep(min(left, 1.0))
+
+
+def _kept(series: MetricSeries) -> dict[str, Any]:
+    return {
+        "period_s": series.period_s,
+        "at_unix_s": list(series.at_unix_s),
+        "values": list(series.values),
+    }
+
+
+def readings_of(
+    kept: Mapping[str, Any], stages: Sequence[StageResult], metric: ScalingMetric
+) -> list[Reading]:
+    """One reading for each sound stage that holds a whole datapoint."""
+    series = kept[SERIES[metric]]
+    period_s = float(series["period_s"]) * float(kept["pace"])
+    found = []
+    for stage in stages:
+        if stage.void or stage.spec.kind is StageKind.WARM_UP:
+            continue
+        start = stage.started_at_unix_s
+        values = datapoints(
+            series["at_unix_s"], series["values"], period_s, start, start + stage.spec.duration_s
+        )
+        if values:
+            rate, count = stage.rate_per_instance_per_s, stage.spec.instance_count
+            found.append(Reading(metric, stage.spec.index, rate, count, values))
+    return found
+
+
+def fitted_signals(
+    meta: Mapping[str, Any],
+    stages: Sequence[StageResult],
+    plan: Plan,
+    capacity: CapacityModel,
+    traffic: TrafficProfile,
+) -> dict[ScalingMetric, FittedSignal]:
+    """Every metric the plan names besides invocations; one that cannot be fitted says why."""
+    if capacity.verdict is not Verdict.MET or capacity.table is None:
+        return {}
+    kept = meta.get(SIGNALS)
+    saturation = capacity.table.saturation_rate_per_s
+    demand = per_min_to_per_s(traffic.mean_per_min)
+    count = max(1, math.ceil(demand / max(capacity.by_count[0].rate_per_s.low, 1e-9)))
+    return {
+        metric: fit_signal(
+            metric,
+            readings_of(kept, stages, metric) if kept is not None else (),
+            saturation,
+            instance_count=count,
+        )
+        for metric in metrics_of(plan)[1:]
+    }
