@@ -46,8 +46,12 @@ class StageEvidence:
 
 
 def sound(results: Sequence[StageResult]) -> tuple[StageResult, ...]:
-    """Stages whose generator kept up and that have requests."""
-    return tuple(r for r in results if not r.void and r.requests > 0)
+    """Stages whose generator kept up, that have requests, and whose load was open-loop.
+
+    Closed-loop users send less when answers are slow: their latency is not the one that
+    independent callers would see, and no capacity may rest on it.
+    """
+    return tuple(r for r in results if not r.void and r.requests > 0 and r.health.open_loop)
 
 
 def measured(results: Sequence[StageResult]) -> tuple[StageResult, ...]:

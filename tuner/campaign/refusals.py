@@ -15,6 +15,18 @@ from tuner.slo import LatencyObjective, Measure, Slo, Verdict
 
 def nothing_measured(results: Sequence[StageResult]) -> Gate:
     void = [r for r in results if r.void]
+    closed = [r for r in results if not r.health.open_loop and not r.void]
+    if closed:
+        return Gate(
+            "closed_loop",
+            False,
+            float(len(closed)),
+            "open-loop arrivals",
+            "the load was closed-loop: users of the locustfile waited for answers before they "
+            "sent again, which hides stalls; latencies are shown, and no capacity rests on them",
+            "leave --locustfile out, or let the locustfile's user derive from "
+            "tuner.load.users.HttpArrivalUser or SageMakerUser",
+        )
     if void:
         reason = void[-1].health.void_reasons[0]
         remedy = void[-1].health.remedy or "run the generator on a larger machine, or offer less"
@@ -119,5 +131,8 @@ def warnings(
     void = sum(r.void for r in results)
     if void:
         said.append(f"{void} stage{'s' if void > 1 else ''} limited by the generator, not used")
+    closed = sum(not r.health.open_loop for r in results)
+    if closed:
+        said.append(f"{closed} stage{'s' if closed > 1 else ''} with closed-loop users, not used")
     said.extend(g.sentence for g in gates if not g.passed and model.verdict is Verdict.MET)
     return tuple(said)

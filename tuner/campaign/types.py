@@ -75,7 +75,9 @@ class GeneratorHealth:
     """What the generator knows of itself in one stage. Times in seconds.
 
     ``void_reasons`` is empty for a sound stage; otherwise each entry is a sentence with the
-    value and its limit, and nothing of the stage may be used for the endpoint.
+    value and its limit, and nothing of the stage may be used for the endpoint. Without
+    ``open_loop`` users waited for answers: latency hides stalls. Without ``clock_shared``
+    workers of several machines opened the window each by its own clock.
     """
 
     asked_rate_per_s: float
@@ -91,6 +93,7 @@ class GeneratorHealth:
     void_reasons: tuple[str, ...] = ()
     remedy: str | None = None
     open_loop: bool = True
+    clock_shared: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,7 @@ def stage_line(result: StageResult) -> str:
         else "no requests"
     )
     mark = " VOID" if result.void else ""
+    mark += "" if result.health.open_loop else " CLOSED-LOOP"
     failed = f"  {result.failures} failed" if result.failures else ""
     return (
         f"{spec.index:3d}  {spec.kind.value:<8} {spec.instance_count:3d} x "

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuner.campaign.types import GeneratorHealth
 from tuner.commands.tables import knob_tables
 from tuner.commands.ui import duration_text
-from tuner.recommend.types import Recommendation
 from tuner.commands.verified import KEY
 from tuner.commands.verified import tables as verification_tables
+from tuner.recommend.types import Recommendation
 from tuner.report.data import ReportData, View
 from tuner.report.figures import draw_all
 from tuner.report.page import render_html
@@ -162,7 +163,8 @@ def _generator_check(recorded: Recorded) -> tuple[tuple[str, str], ...]:
         ("busiest process", f"{_worst(h.cpu_share_max for h in sound):.0%} of a core"),
         ("most in flight", f"{max(h.in_flight_max for h in sound):,}"),
         ("stages voided", str(voided)),
-        ("arrivals", "open-loop" if all(h.open_loop for h in sound) else "CLOSED-LOOP"),
+        ("arrivals", _arrivals(sound)),
+        ("clocks of the generators", _clocks(sound)),
     ]
     own = recorded.meta.get("own_latency")
     if own is not None:
@@ -177,6 +179,23 @@ def _generator_check(recorded: Recorded) -> tuple[tuple[str, str], ...]:
     if lags:
         rows.append(("launch lag seen", ", ".join(duration_text(x) for x in lags)))
     return tuple(rows)
+
+
+def _arrivals(sound: Sequence[GeneratorHealth]) -> str:
+    closed = sum(not h.open_loop for h in sound)
+    if not closed:
+        return "open-loop"
+    return f"CLOSED-LOOP in {closed} of {len(sound)} stages: users waited for answers"
+
+
+def _clocks(sound: Sequence[GeneratorHealth]) -> str:
+    apart = sum(not h.clock_shared for h in sound)
+    if not apart:
+        return "one, shared"
+    return (
+        f"NOT COMPARABLE in {apart} of {len(sound)} stages: each machine timed its own requests; "
+        "latencies are exact, the order of requests between machines is not"
+    )
 
 
 def _worst(values: Iterable[float]) -> float:

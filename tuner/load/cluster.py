@@ -55,6 +55,7 @@ class LocalCluster:
         self._environment.adopt(plan)
         self._runner = self._environment.create_local_runner()
         self._hand = StageHand(self._environment)
+        self._hand.prepare()
         if self._environment.open_loop:
             self._runner.start(1, spawn_rate=1)
             self._hand.wait_for_user()
@@ -76,10 +77,9 @@ class LocalCluster:
         share = share_of({**head, "part": 0, "parts": 1, "opens_at_s": opens})
         users = user_count(share.rate_per_s, self._plan.target)
         if not self._environment.open_loop:
-            self._hand.pace(share.rate_per_s, users)
             self._runner.start(users, spawn_rate=users)
         try:
-            self._hand.run(share, users, emit)
+            self._hand.run(share, emit)
         finally:
             if not self._environment.open_loop:
                 self._runner.stop()
@@ -169,7 +169,8 @@ class MasterCluster:
         elif head.get("stage") != self._stage:
             return
         elif kind == "stage_done":
-            worker.done = {"worker": worker.index, **head}
+            shared = worker.about["machine"] == machine_id()
+            worker.done = {"worker": worker.index, "clock_shared": shared, **head}
         else:
             self._send(kind, {"worker": worker.index, **head}, blob)
 
@@ -196,7 +197,7 @@ class MasterCluster:
         if not workers:
             raise GeneratorError("every generator worker is gone", hint="start the run again")
         self._stage = head["stage"]
-        users = self._spawn_users(workers, head["rate_per_s"])
+        self._spawn_users(workers, head["rate_per_s"])
         opens = time.monotonic() + SPREAD_S + head["settle_s"]
         mine = machine_id()
         for part, worker in enumerate(workers):
@@ -208,7 +209,6 @@ class MasterCluster:
                 "part": part,
                 "parts": len(workers),
                 "opens_at_s": opens if shared else None,
-                "users": users,
             }
             self._runner.send_message(STAGE, share, client_id=worker.client_id)
         self._gather(workers, opens + head["duration_s"])
@@ -224,18 +224,17 @@ class MasterCluster:
             b"",
         )
 
-    def _spawn_users(self, workers: list[_Worker], rate_per_s: float) -> int:
+    def _spawn_users(self, workers: list[_Worker], rate_per_s: float) -> None:
         """One arrival user per worker; closed-loop users by the rate."""
         if not self._environment.open_loop:
             users = user_count(rate_per_s, self._plan.target)
             self._runner.start(users, spawn_rate=users)
-            return users
+            return
         users = len(workers) * len(self._environment.user_classes)
         names = {w.client_id for w in workers}
         if not names <= self._spawned:
             self._runner.start(users, spawn_rate=users)
             self._spawned = names
-        return users
 
     def _gather(self, workers: list[_Worker], closes_s: float) -> None:
         drained_s = closes_s + self._plan.target.timeout_s + STALL_S

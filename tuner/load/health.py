@@ -24,6 +24,8 @@ A generator that is the limit is rejected at any level."""
 
 QUANTISATION_S = 1e-4
 """Gaps below this are not resolved; stated with the arrival test."""
+LAG_RESOLVED = 0.1
+"""A limit on lateness is one of the slowest percent: most sends keep this share of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,7 @@ def judge(spec: StageSpec, seen: Observed) -> GeneratorHealth:
     in_flight = sum(s["in_flight_max"] for s in seen.summaries)
     ks, dispersion, arrival_fault = _arrivals(spec, seen) if open_loop else (None, None, "")
     faults: list[tuple[str, str]] = [(text, "start the stage again") for text in seen.lost]
-    if open_loop:
-        faults += _limits(spec, seen)
+    faults += _limits(spec, seen) if open_loop else _stuck(seen)
     loop_limit = seen.lag_limit_s or LOOP_LAG_LIMIT_S
     if loop_lag > loop_limit:
         faults.append(
@@ -86,6 +87,7 @@ def judge(spec: StageSpec, seen: Observed) -> GeneratorHealth:
         void_reasons=tuple(text for text, _ in faults),
         remedy=faults[0][1] if faults else None,
         open_loop=open_loop,
+        clock_shared=all(s.get("clock_shared", True) for s in seen.summaries),
     )
 
 
@@ -144,6 +146,15 @@ def _limits(spec: StageSpec, seen: Observed) -> list[tuple[str, str]]:
     return faults
 
 
+def _stuck(seen: Observed) -> list[tuple[str, str]]:
+    """Closed-loop users without an answer: what they waited for cannot be recorded."""
+    stuck = sum(s.get("stuck_users", 0) for s in seen.summaries)
+    if not stuck:
+        return []
+    text = f"{stuck} closed-loop users still had no answer when the stage was given up"
+    return [(text, "set a timeout in the locustfile's requests, below the plan's")]
+
+
 def _arrivals(spec: StageSpec, seen: Observed) -> tuple[float | None, float | None, str]:
     log = seen.log
     if log is None or spec.arrivals != "poisson":
@@ -152,7 +163,9 @@ def _arrivals(spec: StageSpec, seen: Observed) -> tuple[float | None, float | No
     if spec.rates_per_s:
         # In the time in which their rate is constant, arrivals of a changing rate are Poisson too.
         sent = _even(sent, spec)
-    check = check_poisson(sent, spec.rate_per_s, spec.duration_s, quantisation_s=QUANTISATION_S)
+    # Where later sends are accepted, gaps shorter than that say nothing of the process.
+    resolved_s = max(QUANTISATION_S, LAG_RESOLVED * (seen.lag_limit_s or 0.0))
+    check = check_poisson(sent, spec.rate_per_s, spec.duration_s, quantisation_s=resolved_s)
     if check is None:
         return None, None, ""
     fault = ""

@@ -17,6 +17,8 @@ from tuner.load.target import InvokeTarget
 from tuner.load.users import ArrivalUser, ManagedUser
 from tuner.workload.payloads import PayloadSet
 
+FAULTS_KEPT = 10
+
 
 class OneEach(UsersDispatcher):
     """Gives every worker exactly one user, for good.
@@ -56,7 +58,8 @@ class ManagedEnvironment(Environment):
         self.events.user_error.add_listener(self._on_user_error)  # type: ignore[no-untyped-call]
 
     def _on_user_error(self, user_instance: Any, exception: Exception, tb: Any) -> None:
-        self.faults.append(exception)
+        if len(self.faults) < FAULTS_KEPT:
+            self.faults.append(exception)
 
     @property
     def open_loop(self) -> bool:
@@ -70,6 +73,8 @@ class ManagedEnvironment(Environment):
         self.user_classes = (
             [ManagedUser] if plan.locustfile is None else load_users(plan.locustfile)
         )
+        # As with Locust's own --host: the plan says where load goes, not the locustfile.
+        self.host = plan.target.origin
         if self.open_loop:
             self.dispatcher_class = OneEach
 
@@ -92,7 +97,15 @@ def load_users(path: str) -> list[Any]:
         ) from None
     if not found:
         raise InputError("the locustfile holds no User class that is not abstract", value=path)
-    return list(found.values())
+    classes = list(found.values())
+    if any(issubclass(c, ArrivalUser) for c in classes) and len(classes) > 1:
+        # One such user offers the whole rate: others beside it would get none, or add to it.
+        raise InputError(
+            "the locustfile holds several User classes, and one of them is open-loop",
+            value=", ".join(c.__name__ for c in classes),
+            allowed="one open-loop class (it may send several payloads), or closed-loop ones only",
+        )
+    return classes
 
 
 def machine_id() -> str:

@@ -72,6 +72,8 @@ class LocustSession:
         Mean size of an answer in the last stage that had one.
     workers
         The processes of the last stage.
+    open_loop
+        Whether arrivals wait for no answer; known once started.
 
     Raises
     ------
@@ -98,6 +100,7 @@ class LocustSession:
         self.slo_s = slo_s
         self.lag_limit_s = lag_limit_s
         self.workers: tuple[WorkerInfo, ...] = ()
+        self.open_loop = True
         self.port: int | None = None
         self._count = workers
         self._locustfile = None if locustfile is None else os.fspath(locustfile)
@@ -154,6 +157,7 @@ class LocustSession:
             raise GeneratorError("the load generator did not start", value=ready.kind)
         self._note_workers(ready.head["workers"])
         self.port = ready.head["port"]
+        self.open_loop = ready.head["open_loop"]
 
     def _plan(self) -> tuple[dict[str, Any], bytes]:
         host, port = self._listen or ("127.0.0.1", 0)

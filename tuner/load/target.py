@@ -121,6 +121,12 @@ class InvokeTarget:
         return urlsplit(self.url).hostname or ""
 
     @property
+    def origin(self) -> str:
+        """Scheme, host and port, as Locust's ``--host`` takes them."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
     def port(self) -> int:
         """Port, or the scheme's."""
         return urlsplit(self.url).port or (443 if self.tls else 80)

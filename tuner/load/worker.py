@@ -53,23 +53,22 @@ class StageHand:
             gevent.sleep(0.01)
         raise user_fault(TimeoutError(f"not started within {USER_WAIT_S:g} s"))
 
-    def run(self, share: StageShare, users: int, emit: Any) -> None:
+    def run(self, share: StageShare, emit: Any) -> None:
         """One share, from settling to drained."""
         if self._environment.open_loop:
             driver = self.wait_for_user().driver
             assert driver is not None
             driver.run_stage(share, emit)
             return
-        self.pace(share.rate_per_s, users).run_stage(share, emit)
+        assert self._closed is not None
+        self._closed.run_stage(share, emit)
 
-    def pace(self, rate_per_s: float, users: int) -> ClosedLoop:
-        """Set the pace of closed-loop users before they are spawned."""
-        if self._closed is None:
+    def prepare(self) -> None:
+        """Put closed-loop users under control, before the first is spawned."""
+        if not self._environment.open_loop:
             target = self._environment.tuner_target
             assert target is not None
             self._closed = ClosedLoop(gevent.get_hub().loop, target, self._environment)
-        self._closed.pace(rate_per_s, users)
-        return self._closed
 
 
 def share_of(head: dict[str, Any]) -> StageShare:
@@ -104,6 +103,7 @@ class WorkerAgent:
     def _on_config(self, msg: Any, **_: Any) -> None:
         try:
             self._environment.adopt(SessionPlan.decode(msg.data["head"], msg.data["blob"]))
+            self._hand.prepare()
         except TunerError as error:
             self._emit("worker_fault", {"text": str(error)}, b"")
         else:
@@ -114,7 +114,7 @@ class WorkerAgent:
 
     def _run_stage(self, head: dict[str, Any]) -> None:
         try:
-            self._hand.run(share_of(head), head["users"], self._emit)
+            self._hand.run(share_of(head), self._emit)
         except TunerError as error:
             self._emit("worker_fault", {"text": str(error), "stage": head["stage"]}, b"")
 

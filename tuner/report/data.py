@@ -242,6 +242,12 @@ def _sound(interval: Interval) -> Interval:
 def _standing(stage: StageResult, used: tuple[int, ...] | None) -> tuple[str, str]:
     if stage.void:
         return "void", "; ".join(stage.health.void_reasons)
+    if not stage.health.open_loop:
+        achieved = stage.health.achieved_rate_per_s
+        return "unused", (
+            f"closed-loop: users waited for answers and sent {achieved:.4g}/s; latency counts "
+            "from the actual start and hides stalls"
+        )
     if stage.spec.kind not in (StageKind.MEASURE, StageKind.ANCHOR, StageKind.VERIFY):
         return "unused", f"{stage.spec.kind.value.replace('_', '-')} stage: shown, not used"
     if used is not None and stage.spec.index not in used:
