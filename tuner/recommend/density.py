@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from tuner.recommend.memory_fit import (
     ColdSplit,
     MemoryFit,
     cold_counts,
+    contradiction,
     fit_memory,
     near_limit,
     split_cold,
@@ -77,6 +78,8 @@ def decide_density(stages: Sequence[ModelStage], slo: Slo, need: Need) -> Densit
     fit = fit_memory(ordered, split, need.level) if split.clear else None
     if fit is not None:
         fit = fit_memory(near_limit(ordered, fit, split), split, need.level)
+    if fit is not None and fit.sound and (odd := contradiction(ordered, fit, split)):
+        fit = replace(fit, sound=False, sentence=odd)
     found: Interval | None = None
     method, why = "none", list[str]()
     if not refusals and fit is not None and fit.sound:
@@ -134,8 +137,12 @@ def next_count(
             return None
         wanted += [round(found.mid), math.ceil(1.1 * found.mid), math.ceil(1.35 * found.mid)]
     else:
+        worst = min(failing)
         held = max((r.models for r in seen.rows if r.verdict is Verdict.MET), default=1)
-        wanted = [round(math.sqrt(held * min(failing)))]
+        if worst - 1 - held <= precision * held:
+            return None
+        middle = math.sqrt(held * worst)
+        wanted = sorted(range(held + 1, worst), key=lambda k: abs(k - middle))
     return next((k for k in wanted if 1 <= k <= total and k not in tried), None)
 
 

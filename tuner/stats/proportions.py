@@ -156,7 +156,10 @@ def _first_excluded(
     ranked = np.sort(x)
     before, gap_before = share, 0.0
     inflation = 1.0
-    for p in np.geomspace(max(share, 1.0 / n) * 1.02, 1.0, _CANDIDATES, endpoint=False):
+    start = max(share, 1.0 / n) * 1.02
+    if start >= 1.0:
+        return 1.0, inflation
+    for p in np.geomspace(start, 1.0, _CANDIDATES, endpoint=False):
         point = ranked[rank_of(n, 1.0 - p) - 1]
         inflation = exceedance_inflation(x > point, float(p), batches)
         gap = float(p) - share - t * math.sqrt(inflation * p * (1.0 - p) / n)
