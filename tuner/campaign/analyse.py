@@ -12,7 +12,7 @@ from tuner.campaign.direct import DirectEstimate, direct
 from tuner.campaign.errors_limit import error_limit
 from tuner.campaign.evidence import failure_share, measured, sound
 from tuner.campaign.mix import offered_shares, production_shares
-from tuner.campaign.model_based import ModelEstimate, estimate
+from tuner.campaign.model_based import estimate
 from tuner.campaign.refusals import (
     beyond_reach,
     mix_needs_model,
@@ -25,7 +25,6 @@ from tuner.campaign.server import EFFECT_LIMIT, P_LIMIT, TIME_GATES, ServerFit, 
 from tuner.campaign.tables import curve_of_direct, curve_of_server
 from tuner.campaign.types import Routing, ScaleEvent, StageResult
 from tuner.campaign.verify import verification
-from tuner.interval import Interval
 from tuner.queueing.capacity import CapacityModel, CountCapacity, Gate, ViolationTable
 from tuner.queueing.latency_curve import LatencyCurve, demand_quantiles
 from tuner.slo import LatencyObjective, Measure, Slo, Verdict
@@ -34,8 +33,6 @@ from tuner.stats.requests import FloatArray
 SUPPORT = 4
 """Counts up to this many times the largest verified one are answered."""
 MEMBERS = 48
-_FREEDOM = 24
-"""Degrees of freedom of the interval from 48 resamples of autocorrelated blocks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,12 +180,11 @@ def _by_model(
     supported = SUPPORT * max(verified) if verified else seen
     if case.count_cap is not None:
         supported = min(supported, max(case.count_cap, 1))
-    members = _widened(fit, found)
+    found = found.doubted(_tolerated(fit))
+    members = found.members(case.rng(branch + 5))
     by_count = []
     for n in counts[:supported]:
-        half = _t(case.level) * float(members[:, n - 1].std(ddof=1))
-        mid = found.rate(n)
-        interval = Interval(mid * math.exp(-half), mid, mid * math.exp(half), case.level)
+        interval = found.interval(n, case.level)
         requests = sum(r.requests for r in case.results if r.spec.instance_count == n)
         source = "verified" if n in verified else "predicted"
         by_count.append(CountCapacity(n, interval, source, requests))
@@ -208,15 +204,11 @@ def _by_model(
     )
 
 
-def _widened(fit: ServerFit, found: ModelEstimate) -> FloatArray:
-    """Members spread further by dependences that are real but small enough to tolerate."""
+def _tolerated(fit: ServerFit) -> float:
+    """Size of the dependences that are real but small enough to tolerate."""
     tests = (fit.work.state, fit.work.future, fit.work.time)
     tolerated = [t.effect for t in tests if t.p_value < P_LIMIT and t.effect <= EFFECT_LIMIT]
-    extra = math.sqrt(sum(e * e for e in tolerated))
-    own = found.log_members.std(axis=0, ddof=1)
-    centre = np.log(found.rate_per_s)
-    factor = np.hypot(own, extra) / np.maximum(own, 1e-12)
-    return np.asarray(centre + (found.log_members - centre) * factor)
+    return math.sqrt(sum(e * e for e in tolerated))
 
 
 def _by_load(case: _Case, found: DirectEstimate, branch: int) -> _Answer:
@@ -306,12 +298,6 @@ def _table(
         if a.curve is not None
     ]
     return tables[0] if tables else None
-
-
-def _t(level: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(_FREEDOM, 0.5 + level / 2.0))
 
 
 def _blank(

@@ -20,7 +20,7 @@ bimodal and 15 % for exponential ones, against 400,000 simulated requests per se
 _POINTS = 500
 _HALVINGS = 22
 _NEWTON = 12
-_REACH = 0.4
+_REACH = 0.6
 
 
 def resampled_models(fit: ServerFit, rng: np.random.Generator, members: int) -> list[ServerModel]:
@@ -48,8 +48,10 @@ def shifts(
     fail = model.failure_share
     goal = (objective.allowance - fail) / (1.0 - fail)
 
+    workers = np.array([float(s.workers) for s in servers])
+
     def late(rate: FloatArray, factor: float, rows: slice) -> FloatArray:
-        return _late(demand[rows], room[rows], rate, model.workers, factor)
+        return _late(demand[rows], room[rows], rate, workers[rows], factor)
 
     factor = 1.0
     low, high = math.log(0.02), math.log(50.0)
@@ -59,7 +61,7 @@ def shifts(
         above = float(late(first, factor, slice(0, 1))[0]) > goal
         low, high = (low, math.log(factor)) if above else (math.log(factor), high)
     below = np.full(len(servers), at.rate_per_s * (1.0 - _REACH))
-    above_ = np.minimum(at.rate_per_s * (1.0 + _REACH), 0.999 * model.workers / demand.mean(axis=1))
+    above_ = np.minimum(at.rate_per_s * (1.0 + _REACH), 0.999 * workers / demand.mean(axis=1))
     for _ in range(_HALVINGS):
         mid = 0.5 * (below + above_)
         inside = late(mid, factor, slice(None)) < goal
@@ -68,22 +70,22 @@ def shifts(
 
 
 def _late(
-    demand: FloatArray, room: FloatArray, rate: FloatArray, workers: int, factor: float
+    demand: FloatArray, room: FloatArray, rate: FloatArray, workers: FloatArray, factor: float
 ) -> FloatArray:
     """P(W + S > threshold) for each row of demands, with P(W > t) = C exp(-eta t)."""
-    waits = factor * erlang_c(np.full(len(rate), float(workers)), rate * demand.mean(axis=1))
+    waits = factor * erlang_c(workers, rate * demand.mean(axis=1))
     eta = _decay(demand, rate, workers)
     tail = waits[:, None] * np.exp(-eta[:, None] * np.maximum(room, 0.0))
     return np.asarray(np.where(room < 0.0, 1.0, np.minimum(tail, 1.0)).mean(axis=1))
 
 
-def _decay(demand: FloatArray, rate: FloatArray, workers: int) -> FloatArray:
+def _decay(demand: FloatArray, rate: FloatArray, workers: FloatArray) -> FloatArray:
     """Positive root of E exp(eta S / c) = 1 + eta / rate by Newton from the two-moment rate."""
     mean = demand.mean(axis=1)
     second = np.square(demand).mean(axis=1)
     eta = 2.0 * (workers - rate * mean) * mean / second
     for _ in range(_NEWTON):
-        power = np.exp(np.minimum(eta[:, None] * demand / workers, 60.0))
+        power = np.exp(np.minimum(eta[:, None] * demand / workers[:, None], 60.0))
         gap = power.mean(axis=1) - 1.0 - eta / rate
         rise = (power * demand).mean(axis=1) / workers - 1.0 / rate
         falling = rise <= 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from tuner.campaign.members import resampled_models, shifts
 from tuner.campaign.predict import Crossing, Effort, ServerModel, crossing
 from tuner.campaign.server import ServerFit
 from tuner.campaign.types import Routing
+from tuner.interval import Interval
 from tuner.slo import LatencyObjective
 from tuner.stats.requests import FloatArray
 
@@ -21,6 +22,9 @@ capacity n (1 - utilisation) at the crossing moves little and is interpolated in
 NOISE_FLOOR = 0.006
 """Simulation error of ln capacity that its own estimate may miss."""
 EXTRAPOLATION_NOISE = 0.005
+_FREEDOM = 23
+"""Degrees of freedom of a bootstrap over 24 blocks of time or more."""
+_HALVINGS = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,24 +39,76 @@ class ModelEstimate:
         Ascending, shape (k,).
     rate_per_s
         Per instance, shape (k,).
-    log_members
-        ln of plausible capacities, shape (members, k), simulation error included.
+    chance
+        Of each plausible server (workers, floor), shape (h,), summing to 1.
+    log_plausible
+        ln capacity of each plausible server, shape (h, k).
+    log_resampled
+        ln capacity from other requests to the same server, shape (members, k), with the
+        capacity of the fitted server as its centre.
+    noise
+        Standard deviation of ln capacity from simulating, and from what else is in doubt.
     crossings
         The simulated crossings by count.
-    resampling
-        Spread of ln capacity at one instance by resampling alone.
     """
 
     objective: LatencyObjective
     counts: tuple[int, ...]
     rate_per_s: FloatArray
-    log_members: FloatArray
+    chance: FloatArray
+    log_plausible: FloatArray
+    log_resampled: FloatArray
+    noise: float
     crossings: tuple[tuple[int, Crossing], ...]
-    resampling: float
+
+    @property
+    def resampling(self) -> float:
+        """Spread of ln capacity at one instance without the error of simulating."""
+        between = float(self.chance @ (self.log_plausible[:, 0] - self._centre(0)) ** 2)
+        return math.sqrt(between + float(self.log_resampled[:, 0].var(ddof=1)))
 
     def spread(self, count: int) -> float:
         """Standard deviation of ln capacity at this count."""
-        return float(self.log_members[:, self.counts.index(count)].std(ddof=1))
+        at = self.counts.index(count)
+        between = float(self.chance @ (self.log_plausible[:, at] - self._centre(at)) ** 2)
+        return math.hypot(math.sqrt(between), self._within(at))
+
+    def interval(self, count: int, level: float) -> Interval:
+        """Quantiles of the mixture of plausible servers, with t for few blocks of time."""
+        at = self.counts.index(count)
+        tail = 0.5 * (1.0 - level)
+        low, mid, high = (math.exp(self._quantile(at, q)) for q in (tail, 0.5, 1.0 - tail))
+        return Interval(low, mid, high, level)
+
+    def doubted(self, extra: float) -> ModelEstimate:
+        """The same with one more independent error of ln capacity."""
+        return replace(self, noise=math.hypot(self.noise, extra))
+
+    def members(self, rng: np.random.Generator) -> FloatArray:
+        """ln of plausible capacities, shape (members, k): every doubt at once."""
+        count = len(self.log_resampled)
+        at = (rng.permutation(count) + rng.random()) / count
+        picked = np.minimum(np.searchsorted(np.cumsum(self.chance), at), len(self.chance) - 1)
+        away = self.log_resampled - self.log_resampled.mean(axis=0)
+        noise = self.noise * rng.standard_normal((count, 1))
+        return np.asarray(self.log_plausible[picked] + away + noise)
+
+    def _centre(self, at: int) -> float:
+        return float(self.chance @ self.log_plausible[:, at])
+
+    def _within(self, at: int) -> float:
+        return math.hypot(float(self.log_resampled[:, at].std(ddof=1)), self.noise)
+
+    def _quantile(self, at: int, q: float) -> float:
+        from scipy.special import stdtr
+
+        centres, spread = self.log_plausible[:, at], self._within(at)
+        low, high = float(centres.min()) - 9.0 * spread, float(centres.max()) + 9.0 * spread
+        for _ in range(_HALVINGS):
+            mid = 0.5 * (low + high)
+            below = float(self.chance @ stdtr(_FREEDOM, (mid - centres) / spread))
+            low, high = (mid, high) if below < q else (low, mid)
+        return 0.5 * (low + high)
 
     def rate(self, count: int) -> float:
         """Capacity per instance at this count."""
@@ -77,32 +133,43 @@ def estimate(
     one = crossing(fit.model, objective, rng=rng, effort=effort)
     if one is None:
         return None
-    others = resampled_models(fit, rng, members)
+    plausible = fit.plausible()
+    chance = np.array([w for w, _ in plausible])
+    others = [m for _, m in plausible] + resampled_models(fit, rng, members)
     shift = shifts(fit.model, others, objective, one)
     simulated = [(1, one)]
     if routing is Routing.LEAST_OUTSTANDING_REQUESTS:
         for n in SIMULATED_COUNTS[1:]:
             if n <= max(counts):
                 simulated.append((n, _routed(fit.model, objective, n, simulated, rng, effort)))
-    rates = np.array([_at(fit.model, simulated, n, routing) for n in counts])
-    mean = math.log(fit.model.demand_s.mean())
-    slower = np.array([math.log(o.demand_s.mean()) - mean for o in others])
-    columns = [math.log(rate) + _members(fit, one, rate, shift, slower) for rate in rates]
-    noise = rng.standard_normal((members, 1)) * _noise(simulated)
-    log_members = np.column_stack(columns) + noise
-    return ModelEstimate(
-        objective, tuple(counts), rates, log_members, tuple(simulated), float(shift.std(ddof=1))
+    predicted = [_at(fit.model, simulated, n, routing) for n in counts]
+    full = math.log(fit.model.saturation_per_s)
+    larger = np.array([math.log(o.saturation_per_s) - full for o in others])
+    log = np.column_stack(
+        [math.log(rate) + _members(fit, one, rate, shift, larger) for rate in predicted]
     )
+    found = ModelEstimate(
+        objective,
+        tuple(counts),
+        np.asarray(predicted),
+        chance,
+        log[: len(chance)],
+        log[len(chance) :],
+        _noise(simulated),
+        tuple(simulated),
+    )
+    medians = [found.interval(n, 0.95).mid for n in counts]
+    return replace(found, rate_per_s=np.array(medians))
 
 
 def _members(
-    fit: ServerFit, one: Crossing, rate: float, shift: FloatArray, slower: FloatArray
+    fit: ServerFit, one: Crossing, rate: float, shift: FloatArray, larger: FloatArray
 ) -> FloatArray:
-    """Shifts at another count: the nearer to saturation, the more only the mean matters."""
+    """Shifts at another count: the nearer to saturation, the more only saturation matters."""
     used = rate / fit.model.saturation_per_s
     near = (used - one.utilization) / max(1.0 - one.utilization, 1e-9)
     near = min(max(near, 0.0), 1.0)
-    return np.asarray((1.0 - near) * shift - near * slower)
+    return np.asarray((1.0 - near) * shift + near * larger)
 
 
 def _noise(simulated: Sequence[tuple[int, Crossing]]) -> float:

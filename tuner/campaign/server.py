@@ -58,11 +58,24 @@ class ServerFit:
         return all(g.passed for g in self.gates)
 
     def resampled(self, rng: np.random.Generator) -> ServerModel:
-        """A plausible other server: blocks of time drawn again, the floor refitted."""
-        floor, demand, rows = self.work.resampled(rng)
+        """The same server had other requests come: blocks of time drawn again."""
+        rows = self.work.resampled(rng)
         weight = None if self.weight is None else self.weight[rows]
-        return ServerModel(
-            self.model.workers, floor, _weighted(demand, weight), self.model.failure_share
+        return replace(self.model, demand_s=_weighted(self.work.demand_s[rows], weight))
+
+    def plausible(self) -> tuple[tuple[float, ServerModel], ...]:
+        """Servers with other workers or another floor that the requests leave open."""
+        return tuple(
+            (
+                h.weight,
+                ServerModel(
+                    h.workers,
+                    h.floor_s,
+                    _weighted(self.work.demand_under(h), self.weight),
+                    self.model.failure_share,
+                ),
+            )
+            for h in self.work.hypotheses
         )
 
     def as_offered(self) -> ServerFit:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.queueing.hypotheses import Candidate, Hypothesis, weigh
 from tuner.queueing.independence import (
     MIN_GROUP,
     GroupTest,
@@ -38,11 +39,9 @@ _SPELLS = (1, 4, 12)
 """Blocks joined for the test of time: a drift is slow, a noisy neighbour is not."""
 _TOGETHER = 0.05
 """Answers closer than this share of their mean gap count as given together."""
-_FLOOR_GRID = 9
 _SCORED = 40_000
-_FLOOR_GAIN = 6.6
-"""A network floor is fitted only when it lowers the state statistic by this much: the 1 %
-point of chi-squared with one degree of freedom."""
+_DRAWN_BLOCKS = 24
+"""A short record is cut finer than by the clock, so that its bootstrap has enough to draw."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,9 +89,11 @@ class RecoveredWork:
         As ``state`` with the mean of each block taken out: what time does not explain.
     trend
         Change of ln demand from the first to the last measured request, with its t value.
-    stay_s, spare_s, bins
-        Time in flight; time since the model lets a request start; group by requests found
-        on arrival. Shape (n,): what `resampled` refits.
+    stay_s
+        Time in flight, shape (n,).
+    hypotheses
+        Plausible servers with their chances; this one is the likeliest number of workers
+        with its mean floor, or without one when that is more likely than not.
     """
 
     workers: int
@@ -109,24 +110,21 @@ class RecoveredWork:
     time: GroupTest
     trend: tuple[float, float]
     stay_s: FloatArray
-    spare_s: FloatArray
-    bins: IntArray
+    hypotheses: tuple[Hypothesis, ...]
 
-    def resampled(self, rng: np.random.Generator) -> tuple[float, FloatArray, NDArray[np.int64]]:
-        """Floor, demands and rows of one bootstrap over blocks of time."""
+    def resampled(self, rng: np.random.Generator) -> IntArray:
+        """Rows of one bootstrap over blocks of time."""
         order = np.argsort(self.block, kind="stable")
         edges = np.searchsorted(self.block[order], np.arange(int(self.block.max()) + 2))
+        if len(edges) - 1 < _DRAWN_BLOCKS:
+            edges = np.linspace(0, len(order), _DRAWN_BLOCKS + 1).astype(np.int64)
         drawn = rng.integers(len(edges) - 1, size=len(edges) - 1)
-        rows = np.concatenate([order[edges[b] : edges[b + 1]] for b in drawn])
-        stay, spare = self.stay_s[rows], self.spare_s[rows]
-        floor = self.floor_s
-        if floor > 0.0:
-            bins = self.bins[rows]
-            grid = floor * np.linspace(0.4, 1.6, _FLOOR_GRID)
-            scores = [group_test(_log(np.minimum(stay - f, spare)), bins).f for f in grid]
-            floor = float(grid[int(np.argmin(scores))])
-        demand = np.minimum(stay - floor, spare)
-        return floor, np.maximum(demand, _least(demand)), rows
+        return np.concatenate([order[edges[b] : edges[b + 1]] for b in drawn])
+
+    def demand_under(self, hypothesis: Hypothesis) -> FloatArray:
+        """Demands if that server were the true one, shape (n,)."""
+        demand = np.minimum(self.stay_s - hypothesis.floor_s, hypothesis.spare_s)
+        return np.maximum(demand, _least(demand))
 
 
 def running_departures(done_s: FloatArray) -> Iterator[FloatArray]:
@@ -186,23 +184,27 @@ def recover(segments: Sequence[Segment], *, max_workers: int = MAX_WORKERS) -> R
     pool = _Pool.of(segments)
     if pool.size < 5 * MIN_GROUP:
         return None
-    best: tuple[float, int, float, FloatArray] | None = None
-    first = 0
+    candidates: list[Candidate] = []
+    thresholds: dict[int, FloatArray] = {}
     for workers, threshold in enumerate(pool.thresholds(), start=1):
-        if workers > max_workers or (first and workers > first + _EXTRA_WORKERS):
+        if workers > max_workers or len(candidates) > _EXTRA_WORKERS:
             break
         if pool.negatives(threshold, 0.0) > NEGATIVE_SHARE_LIMIT:
             continue
-        first = first or workers
-        floor, score = pool.fit_floor(threshold)
-        if best is None or score < best[0]:
-            best = (score, workers, floor, threshold)
+        candidates.append(pool.candidate(workers, threshold))
+        thresholds[workers] = threshold
         if not pool.anyone_waits(threshold):
             break
-    if best is None:
+    if not candidates:
         return None
-    _, workers, floor, threshold = best
-    return pool.work(workers, floor, threshold)
+    hypotheses = weigh(candidates, pool.largest_floor_s())
+    workers = hypotheses[0].workers
+    same = [h for h in hypotheses if h.workers == workers]
+    total = sum(h.weight for h in same)
+    floor = sum(h.weight * h.floor_s for h in same) / total
+    if sum(h.weight for h in same if h.floor_s == 0.0) >= 0.5 * total:
+        floor = 0.0
+    return pool.work(workers, floor, thresholds[workers], hypotheses)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -270,22 +272,26 @@ class _Pool:
         test = group_test(_log(demand), self.bins[thin])
         return test.f * max(test.groups - 1, 1)
 
-    def fit_floor(self, threshold: FloatArray) -> tuple[float, float]:
-        """The floor with the least dependence on the state found, and that dependence."""
-        top = float(np.quantile(self.done_s - self.sent_s, NEGATIVE_SHARE_LIMIT))
-        at_zero = self.score(threshold, 0.0)
-        low, high = 0.0, max(top, 0.0)
-        best, least = 0.0, at_zero
-        for _ in range(3):
-            grid = np.linspace(low, high, _FLOOR_GRID)
-            scores = [self.score(threshold, float(f)) for f in grid]
-            at = int(np.argmin(scores))
-            if scores[at] < least:
-                best, least = float(grid[at]), scores[at]
-            low, high = float(grid[max(at - 1, 0)]), float(grid[min(at + 1, len(grid) - 1)])
-        return (best, least) if least < at_zero - _FLOOR_GAIN else (0.0, at_zero)
+    def candidate(self, workers: int, threshold: FloatArray) -> Candidate:
+        """A number of workers, with its misfit at any floor; each negative demand counts."""
 
-    def work(self, workers: int, floor_s: float, threshold: FloatArray) -> RecoveredWork:
+        def misfit(floor_s: float) -> float:
+            return self.score(threshold, floor_s) + self.size * self.negatives(threshold, floor_s)
+
+        spare = self.done_s - threshold
+        return Candidate(workers, misfit, spare, float(np.mean(threshold > self.sent_s)))
+
+    def largest_floor_s(self) -> float:
+        """No request is faster than the floor; the few that seem so are jitter."""
+        return max(float(np.quantile(self.done_s - self.sent_s, NEGATIVE_SHARE_LIMIT)), 0.0)
+
+    def work(
+        self,
+        workers: int,
+        floor_s: float,
+        threshold: FloatArray,
+        hypotheses: tuple[Hypothesis, ...],
+    ) -> RecoveredWork:
         raw = self.demand(threshold, floor_s)
         log = _log(raw)
         waits = threshold > self.sent_s + floor_s
@@ -304,8 +310,7 @@ class _Pool:
             time=self._time(log),
             trend=trend(log, self.block),
             stay_s=self.done_s - self.sent_s,
-            spare_s=self.done_s - threshold,
-            bins=self.bins,
+            hypotheses=hypotheses,
         )
 
     def _time(self, log: FloatArray) -> GroupTest:
