@@ -8,7 +8,8 @@ import pytest
 
 from tuner.errors import PlanError
 from tuner.plan.parse import Plan, load_plan, parse_plan
-from tuner.plan.template import TEMPLATE
+from tuner.plan.template import FULL, TEMPLATE
+from tuner.plan.template_knobs import TABLES
 from tuner.slo import LatencyObjective, Measure
 
 GOOD = """
@@ -40,6 +41,16 @@ def test_the_template_is_a_valid_plan() -> None:
     assert plan.endpoint.kind == "emulator"
     assert plan.slo.objectives == (LatencyObjective(0.99, 0.15),)
     assert plan.load.rates == "auto"
+
+
+def test_the_full_template_is_the_same_plan_and_its_tables_are_valid() -> None:
+    assert parse(FULL).load == parse(TEMPLATE).load
+    assert parse(FULL).canary is None
+    shown = "".join(TABLES).splitlines()
+    assert all(line.startswith("# ") for line in shown)
+    plan = parse("\n".join([TEMPLATE, *(line.removeprefix("# ") for line in shown)]))
+    assert plan.canary is not None
+    assert set(plan.canary.model_fields_set) > {"variant", "slower_by", "size_percent"}
 
 
 def test_objectives_come_from_their_keys() -> None:

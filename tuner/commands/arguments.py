@@ -112,6 +112,7 @@ def _init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = _command(commands, "init", "write a commented tuner.toml")
     parser.add_argument("path", nargs="?", default="tuner.toml", metavar="FILE")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+    parser.add_argument("--full", action="store_true", help="with the tables of every knob")
 
 
 def _emulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

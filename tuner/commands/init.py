@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tuner.commands.ui import Ui
 from tuner.errors import InputError
-from tuner.plan.template import TEMPLATE
+from tuner.plan.template import FULL, TEMPLATE
 from tuner.store.files import write_whole
 
 
@@ -21,6 +21,6 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
             allowed="a new file",
             hint="name another one, or overwrite it with --force",
         )
-    write_whole(path, TEMPLATE)
+    write_whole(path, FULL if args.full else TEMPLATE)
     ui.say(f"wrote {path}; next: tuner run {path}")
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tuner.plan.template_knobs import TABLES
+
 TEMPLATE = """\
 # A plan for tuner. Check it with `tuner check tuner.toml`, see what a campaign would take
 # with `tuner rehearse tuner.toml`, measure with `tuner run tuner.toml`.
@@ -79,3 +81,6 @@ max_capacity = 50
 # image_uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/my-model:1"
 # model_data_s3 = "s3://my-bucket/model.tar.gz"
 """
+
+FULL = "\n".join((TEMPLATE, *TABLES))
+"""With the tables of every knob, all commented out: the same plan."""
