@@ -159,9 +159,9 @@ def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=_number(1, integer=True),
+        type=_number(0, integer=True),
         metavar="N",
-        help="generator processes on this machine",
+        help="generator processes on this machine; 0 with --listen takes other machines' only",
     )
     parser.add_argument("--locustfile", metavar="FILE", help="drive your own Locust User classes")
     parser.add_argument(
@@ -241,7 +241,7 @@ def _capture(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--rate", type=_number(1e-6), metavar="N", help="requests per second on either endpoint"
     )
     parser.add_argument(
-        "--minutes", type=_number(1), metavar="N", help="for each percentage (default: 5)"
+        "--minutes", type=_number(0.1), metavar="N", help="for each percentage (default: 5)"
     )
     parser.add_argument("--out", metavar="DIR", help="without --run (default: reports/…)")
     parser.add_argument("--yes-this-is-production", action="store_true")

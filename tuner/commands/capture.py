@@ -77,14 +77,14 @@ def measure_capture(
         If there is no rate or no second endpoint, the two are not alike, an instance count
         changed meanwhile, or the generator was the limit.
     """
+    if plan.endpoint.kind == "http":
+        raise InputError("data capture is SageMaker's", allowed="kind = sagemaker or emulator")
     table = plan.data_capture or DataCaptureTable()
     percents = tuple(p for p in table.sampling_percent if p > 0)
     ours = plan.endpoint.kind == "emulator" and plan.endpoint.endpoint_url is None
     wanted = [w for p in percents for w in ("--capture-percent", str(p))] if ours else []
     with terminable(), ExitStack() as stack:
         base = stack.enter_context(open_endpoint(plan, ui, wanted))
-        if plan.endpoint.kind == "http":
-            raise InputError("data capture is SageMaker's", allowed="kind = sagemaker or emulator")
         sides = tuple(_sides(plan, table, base, percents if ours else ()))
         rate = _rate(plan, table, run, base.state)
         _look(table, [base, *(s.opened for s in sides)], ui, agreed=agreed)

@@ -83,7 +83,7 @@ class DataCaptureTable(Table):
     endpoint: Name | None = None
     variant: Name | None = None
     rate_per_s: Positive | None = None
-    minutes: Annotated[float, Field(ge=1, le=1440)] = 5.0
+    minutes: Annotated[float, Field(ge=0.1, le=1440)] = 5.0
     request_bytes: Positive | None = None
     response_bytes: NotNegative | None = None
     base64: bool = True
