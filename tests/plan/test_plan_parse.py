@@ -132,7 +132,7 @@ def test_flags_override_keys_and_are_checked_like_them() -> None:
     assert plan.slo.objectives[0].threshold_s == pytest.approx(0.25)
     assert plan.load.workers == 2
     with pytest.raises(PlanError, match=r"load\.workers"):
-        parse_plan(GOOD, source="t", base_dir=Path(), overrides={"load.workers": 0})
+        parse_plan(GOOD, source="t", base_dir=Path(), overrides={"load.workers": -1})
 
 
 def test_the_default_timeout_can_always_falsify_the_slo() -> None:

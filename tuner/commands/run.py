@@ -164,7 +164,7 @@ def _campaign(leg: Leg, out: Path, csv: str | None, ui: Ui, how: How, *, resume:
                         keep_raw_requests=plan.load.raw_requests_per_stage,
                     ) as session,
                 ):
-                    _require_loads(plan, session, ui)
+                    _start_load(plan, session, ui, how.listen)
                     ui.say(f"measuring {opened.state.name}: {plan.slo.describe()}; run {out}")
                     if "own_latency" not in run.meta():
                         run.set_meta("own_latency", asdict(measure_own_latency(duration_s=1.5)))
@@ -184,14 +184,17 @@ def _campaign(leg: Leg, out: Path, csv: str | None, ui: Ui, how: How, *, resume:
                 ) from None
 
 
-def _require_loads(plan: Plan, session: LocustSession, ui: Ui) -> None:
-    """Closed-loop users cannot be searched for a limit: the plan must say the loads.
+def _start_load(plan: Plan, session: LocustSession, ui: Ui, listen: tuple[str, int] | None) -> None:
+    """Start the generator; closed-loop users cannot search a limit: the plan must say the loads.
 
     Raises
     ------
     InputError
         If it does not.
     """
+    if listen is not None:
+        wait = "" if plan.load.workers else "; waiting for the first"
+        ui.say(f"workers join with: tuner worker --master {listen[0]}:{listen[1]}{wait}")
     session.start()
     if session.open_loop:
         return

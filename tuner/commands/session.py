@@ -152,8 +152,16 @@ def bodies_of(plan: Plan) -> PayloadSet:
     load = plan.load
     if load.body is not None:
         return PayloadSet.inline(load.body, content_type=load.content_type)
+    # Without a word about it in the plan, the file's name says what it holds.
+    usual = load.content_type if "content_type" in load.model_fields_set else None
     entries = [
-        PayloadSource(p.file, p.payload_class, p.weight, p.content_type or load.content_type)
+        PayloadSource(
+            p.file,
+            kind=p.kind,
+            weight=p.weight,
+            content_type=p.content_type or usual,
+            payload_class=p.payload_class,
+        )
         for p in load.payloads
     ]
     return read_payloads(entries, plan.base_dir)

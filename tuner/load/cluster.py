@@ -20,6 +20,9 @@ from tuner.load.worker import CONFIG, DATA, STAGE, StageHand, share_of
 
 Send = Callable[[str, dict[str, Any], bytes], None]
 START_WAIT_S = 30.0
+JOIN_WAIT_S = 600.0
+"""Time for people to start workers on other machines."""
+
 EVERY_INTERFACE = ("*", "0.0.0.0")  # noqa: S104 - only compared with, never a default
 LEAD_S = 0.05
 SPREAD_S = 0.3
@@ -119,7 +122,7 @@ class MasterCluster:
         self._runner.register_message(DATA, self._on_data)
         for _ in range(plan.workers):
             self._processes.append(self._launch())
-        self._await_workers(max(1, plan.workers))
+        self._await_workers(max(1, plan.workers), START_WAIT_S if plan.workers else JOIN_WAIT_S)
 
     def _launch(self) -> subprocess.Popen[bytes]:
         host = "127.0.0.1" if self._plan.bind_host in EVERY_INTERFACE else self._plan.bind_host
@@ -129,8 +132,8 @@ class MasterCluster:
             stdout=subprocess.DEVNULL,
         )
 
-    def _await_workers(self, count: int) -> None:
-        limit = time.monotonic() + START_WAIT_S
+    def _await_workers(self, count: int, wait_s: float) -> None:
+        limit = time.monotonic() + wait_s
         while len(self._live()) < count:
             dead = [p for p in self._processes if p.poll() is not None]
             if dead:
@@ -140,7 +143,7 @@ class MasterCluster:
             if time.monotonic() > limit:
                 raise GeneratorError(
                     f"only {len(self._live())} of {count} generator workers joined "
-                    f"within {START_WAIT_S:g} s"
+                    f"within {wait_s:g} s"
                 )
             gevent.sleep(0.02)
 

@@ -32,6 +32,7 @@ from tuner.stats.histogram import LatencyHistogram
 from tuner.workload.payloads import PayloadSet
 
 START_S = 60.0
+JOIN_S = 630.0
 OVERTIME_S = 30.0
 KEEP_RAW_REQUESTS = 2_000_000
 """Stages with more requests keep windows only: about 80 MB of columns."""
@@ -52,7 +53,7 @@ class LocustSession:
     Parameters
     ----------
     workers
-        Generator processes on this machine.
+        Generator processes on this machine; 0 waits for one of another (needs ``listen``).
     locustfile
         The user's own User classes instead of tuner's.
     listen
@@ -78,7 +79,7 @@ class LocustSession:
     Raises
     ------
     InputError
-        If the client timeout is too short for the SLO.
+        If the client timeout is too short for the SLO, or nobody could carry the load.
     """
 
     def __init__(
@@ -95,6 +96,12 @@ class LocustSession:
     ) -> None:
         if slo_s is not None:
             require_timeout(target.timeout_s, slo_s)
+        if workers < 1 and listen is None:
+            raise InputError(
+                "there is no generator process",
+                value=f"workers = {workers}",
+                allowed="at least 1, or 0 with --listen HOST:PORT for workers of other machines",
+            )
         self.target = target
         self.payloads = payloads
         self.slo_s = slo_s
@@ -152,7 +159,9 @@ class LocustSession:
             start_new_session=True,
         )
         self._write("configure", *self._plan())
-        ready = self._read(time.monotonic() + START_S)
+        # Workers of other machines are started by people.
+        wait_s = START_S if self._count else JOIN_S
+        ready = self._read(time.monotonic() + wait_s)
         if ready.kind != "ready":
             raise GeneratorError("the load generator did not start", value=ready.kind)
         self._note_workers(ready.head["workers"])

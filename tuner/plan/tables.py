@@ -74,6 +74,7 @@ class PayloadTable(Table):
     file: str
     payload_class: Annotated[str, Field(alias="class", min_length=1, max_length=40)] = "default"
     weight: Positive = 1.0
+    kind: Literal["auto", "file", "jsonl", "data-capture"] = "auto"
     content_type: str | None = None
 
 
@@ -96,7 +97,7 @@ class LoadTable(Table):
     timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
     max_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     connections: Annotated[int, Field(ge=1, le=60_000)] = 256
-    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
     client: Literal["fast", "boto3"] = "fast"
     max_minutes: Positive = 120.0
     max_requests: Annotated[int, Field(ge=1)] = 20_000_000

@@ -35,8 +35,9 @@ body = '{"instances": [[0.1, 0.2, 0.3]]}'
 # payloads = [               # instead of body: files, globs or JSON lines, with a mix
 #   { file = "payloads/light-*.json", class = "light", weight = 9 },
 #   { file = "payloads/heavy.jsonl", class = "heavy", weight = 1 },
-# ]
-content_type = "application/json"
+#   { file = "capture/**/*.jsonl", kind = "data-capture" },   # replay captured requests
+# ]                          # kind: auto | file | jsonl (a body a line) | data-capture
+# content_type = "application/json"  # default; of payload files: what their names say
 arrivals = "poisson"         # poisson | constant
 instance_counts = [1, 2]     # one count in detail, the others to verify the prediction
 rates = "auto"               # or requests per second per instance: [40, 80, 120]
@@ -47,7 +48,8 @@ settle_s = 15                # load before each stage that is not measured
 # timeout_s = 5              # client timeout, at least four times the slowest objective
 # max_send_lag_ms = 2        # a stage is void when its p99 send lag is above this;
                              # default: 1 % of the slowest objective, at least 2 ms
-# workers = 1                # generator processes on this machine
+# workers = 1                # generator processes on this machine; 0 with --listen: others only
+# client = "boto3"           # default: fast; boto3 is slow, for a cross-check
 # max_minutes = 120          # the campaign stops cleanly at each of these limits
 # max_requests = 20000000
 # max_cost_usd = 20
