@@ -14,9 +14,10 @@ from tuner.interval import Interval
 from tuner.queueing.capacity import ViolationTable
 from tuner.recommend.choose import Budgets, Met, Scores, bootstrap_interval
 from tuner.recommend.prices import Price
+from tuner.recommend.rates import scaled_table
 from tuner.recommend.types import Candidate, Expected, Resilience
 from tuner.simulator.inputs import LaunchLag, MetricCurve, PolicyGrid, SimulationOptions
-from tuner.simulator.simulate import SimulationResult, simulate
+from tuner.simulator.simulate import SimulationResult, simulate_ensemble
 from tuner.units import HOURS_PER_MONTH
 
 FloatArray = NDArray[np.float64]
@@ -46,6 +47,8 @@ class World:
         Of that interval.
     curves
         How metrics other than invocations answer to load.
+    least_outstanding
+        Whether requests go to the instance with the fewest outstanding, or to a random one.
     """
 
     days: FloatArray
@@ -60,6 +63,7 @@ class World:
     price: Price | None
     seed: int
     curves: dict[ScalingMetric, MetricCurve]
+    least_outstanding: bool = False
 
     def options(self, metric: ScalingMetric) -> SimulationOptions:
         """The simulator's options for policies on this metric."""
@@ -68,6 +72,7 @@ class World:
             zones=max(2, self.resilience.zones),
             dispersion=max(1.0, self.dispersion),
             metric_curve=self.curves.get(metric),
+            least_outstanding=self.least_outstanding,
         )
 
 
@@ -85,25 +90,42 @@ def grid_of(choices: Sequence[Choice]) -> PolicyGrid:
 
 
 def score(
-    world: World,
-    grid: PolicyGrid,
-    *,
-    factor: float = 1.0,
-    days: FloatArray | None = None,
-    launch: LaunchLag | None = None,
+    world: World, grid: PolicyGrid, *, factor: float = 1.0, days: FloatArray | None = None
 ) -> Scores:
     """Simulate policies at ``factor`` times the middle capacity."""
+    return score_at(world, grid, (factor,), days=days)[0]
+
+
+def score_at(
+    world: World,
+    grid: PolicyGrid,
+    factors: Sequence[float],
+    *,
+    days: FloatArray | None = None,
+    launch: Sequence[LaunchLag] | None = None,
+) -> list[Scores]:
+    """Simulate policies at several capacities: ``factors`` times the middle one.
+
+    ``days``, shape (d, minutes), and ``launch``, one for each, stand for other assumptions
+    about the world's own days, which they repeat in order: equal days draw equal chance.
+    """
     traffic = world.days if days is None else days
-    table = replace(world.table, saturation_rate_per_s=world.table.saturation_rate_per_s * factor)
     options = roomy(world.options(grid.metric), grid, float(traffic.max()))
-    lag = launch or world.launch
-    result = simulate(grid, traffic, table, lag, seed=world.seed, options=options)
+    options = replace(options, chance_repeats_after=len(world.days))
     lose = world.resilience
+    tables = [scaled_table(world.table, f) for f in factors]
+    worse: list[ViolationTable] = []
     if lose.lose == "instance" and lose.count > 1:
-        worse = without(table, lose.count - 1)
-        safe = simulate(grid, traffic, worse, lag, seed=world.seed, options=options)
-        return replace(scores_of(world, result), unsafe=1.0 - safe.spare_safe_share)
-    return scores_of(world, result)
+        left = without(world.table, lose.count - 1)
+        worse = [scaled_table(left, f) for f in factors]
+    results = simulate_ensemble(
+        grid, traffic, tables + worse, launch or world.launch, seed=world.seed, options=options
+    )
+    made = [scores_of(world, r) for r in results]
+    if not worse:
+        return made
+    n = len(factors)
+    return [replace(made[i], unsafe=1.0 - results[n + i].spare_safe_share) for i in range(n)]
 
 
 def roomy(options: SimulationOptions, grid: PolicyGrid, peak_per_min: float) -> SimulationOptions:
@@ -161,37 +183,30 @@ class Evaluated:
     high: Scores
 
 
-def evaluate(
-    world: World, choices: Sequence[Choice], *, both_ends: int, low: Scores | None = None
-) -> Evaluated:
+def evaluate(world: World, choices: Sequence[Choice], *, low: Scores | None = None) -> Evaluated:
     """Simulate policies, of any metrics, at the middle and the ends of the capacity interval.
 
     Parameters
     ----------
-    both_ends
-        How many of the first choices are simulated at the high end; that of the others stands
-        at the middle.
     low
         Scores of all choices at the low end where the search knows them; None simulates them.
     """
-    mid = by_metric(world, choices, 1.0)
-    high = by_metric(world, choices[:both_ends], world.high_factor)
-    if both_ends < len(choices):
-        high = stacked([high, mid.policies(np.arange(both_ends, len(choices)))])
+    mid, high = by_metric(world, choices, (1.0, world.high_factor))
     if low is None:
-        low = by_metric(world, choices, world.low_factor)
+        (low,) = by_metric(world, choices, (world.low_factor,))
     return Evaluated(tuple(choices), low, mid, high)
 
 
-def by_metric(world: World, choices: Sequence[Choice], factor: float) -> Scores:
-    """Simulate policies of any metrics at ``factor`` times the middle capacity."""
+def by_metric(world: World, choices: Sequence[Choice], factors: Sequence[float]) -> list[Scores]:
+    """Simulate policies of any metrics at ``factors`` times the middle capacity."""
     metrics = [p.metric if p else ScalingMetric.INVOCATIONS for p, _ in choices]
     parts, order = [], []
     for metric in sorted(set(metrics)):
         members = [i for i, m in enumerate(metrics) if m is metric]
-        parts.append(score(world, grid_of([choices[i] for i in members]), factor=factor))
+        parts.append(score_at(world, grid_of([choices[i] for i in members]), factors))
         order += members
-    return stacked(parts).policies(np.argsort(np.array(order)))
+    back = np.argsort(np.array(order))
+    return [stacked(list(ends)).policies(back) for ends in zip(*parts, strict=True)]
 
 
 def stacked(parts: Sequence[Scores]) -> Scores:

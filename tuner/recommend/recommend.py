@@ -158,9 +158,7 @@ def _answer(
         *(n for n, _ in rejected),
         *points,
     ]
-    at = evaluate(
-        setup.world, [n.choice for n in named], both_ends=1, low=_low_end(setup, found, named)
-    )
+    at = evaluate(setup.world, [n.choice for n in named], low=_low_end(setup, found, named))
     candidates = candidates_of(setup, found, named, at)
     n_other, n_rejected = len(others), len(rejected)
     beside = candidates[1 : 1 + n_other]
@@ -241,7 +239,7 @@ def _low_end(setup: Setup, found: Found, named: Sequence[Named]) -> Scores:
     others = [n.choice for n in named if n.row < 0]
     beside = found.beside
     if beside.violating.shape[0] != len(others):
-        beside = by_metric(setup.world, others, setup.world.low_factor)
+        (beside,) = by_metric(setup.world, others, (setup.world.low_factor,))
     first = found.scores.policies(known[:1])
     return stacked([first, beside, found.scores.policies(known[1:])])
 

@@ -37,7 +37,7 @@ def impossible(
         choice = beyond.grid.policy(beyond.choice.index)
         named.append(Named("proposal", choice, "The cheapest policy that would do."))
     basis_found = found or beyond
-    at = evaluate(setup.world, [n.choice for n in named], both_ends=len(named))
+    at = evaluate(setup.world, [n.choice for n in named])
     candidates = candidates_of(setup, basis_found, named, at)
     by_name = {c.name: c for c in candidates}
     proposal = by_name.get("proposal")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tuner.recommend.choose import Scores, cheapest, meets, upper_bounds
-from tuner.recommend.evaluate import Choice, Evaluated, grid_of, score
+from tuner.recommend.evaluate import Choice, Evaluated, grid_of, score_at
 from tuner.recommend.search import Found
 from tuner.recommend.setup import Setup
 from tuner.recommend.types import Statement
@@ -25,8 +25,7 @@ def sensitivities(setup: Setup, found: Found, at: Evaluated, chosen: Choice) -> 
     """
     return [
         *_capacity(at),
-        *_launch(setup, chosen, float(at.mid.cost[0])),
-        *_growth(setup, chosen, float(at.mid.cost[0])),
+        *_other_worlds(setup, chosen, float(at.mid.cost[0])),
         *_budget(setup, found),
     ]
 
@@ -52,28 +51,19 @@ def _capacity(at: Evaluated) -> list[Statement]:
     ]
 
 
-def _launch(setup: Setup, chosen: Choice, base: float) -> list[Statement]:
-    world, grid = setup.world, grid_of([chosen])
-    return [
-        _line(
-            f"launch_lag_x{f:g}",
-            f"Launches {f:g} times as long",
-            score(world, grid, launch=world.launch.scaled(f)),
-            base,
-        )
-        for f in LAG_FACTORS
-    ]
-
-
-def _growth(setup: Setup, chosen: Choice, base: float) -> list[Statement]:
-    """All growth factors in one call: each is a set of days."""
+def _other_worlds(setup: Setup, chosen: Choice, base: float) -> list[Statement]:
+    """Other launch lags and growths in one call: each is a set of days."""
     world, grid = setup.world, grid_of([chosen])
     d = len(world.days)
-    joint = score(world, grid, days=np.concatenate([world.days * g for g in GROWTHS]))
-    parts = [joint.days(np.arange(i * d, (i + 1) * d)) for i in range(len(GROWTHS))]
+    lags = [f for f in LAG_FACTORS for _ in range(d)] + [1.0] * (d * len(GROWTHS))
+    launch = {f: world.launch.scaled(f) for f in set(lags)}
+    days = np.concatenate([world.days * g for g in (*(1.0 for _ in LAG_FACTORS), *GROWTHS)])
+    (joint,) = score_at(world, grid, (1.0,), days=days, launch=[launch[f] for f in lags])
+    names = [(f"launch_lag_x{f:g}", f"Launches {f:g} times as long") for f in LAG_FACTORS]
+    names += [(f"growth_x{g:g}", f"Traffic times {g:g}") for g in GROWTHS]
     return [
-        _line(f"growth_x{g:g}", f"Traffic times {g:g}", part, base)
-        for g, part in zip(GROWTHS, parts, strict=True)
+        _line(name, words, joint.days(np.arange(i * d, (i + 1) * d)), base)
+        for i, (name, words) in enumerate(names)
     ]
 
 

@@ -99,6 +99,7 @@ def prepare(
         dispersion=traffic.dispersion,
         price=prices.lookup(constraints.instance_type),
         seed=seed,
+        least_outstanding=capacity.routing == "LEAST_OUTSTANDING_REQUESTS",
         curves=_curves(constraints, metric_curves, factors[1]),
     )
     peak_per_s = per_min_to_per_s(float(world.days.max()))

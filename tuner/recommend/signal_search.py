@@ -75,5 +75,5 @@ def _candidate(setup: Setup, found: Found) -> Candidate | None:
     policy = found.grid.policy(index)
     name = f"by_{found.grid.metric.name.lower()}"
     named = [Named(name, policy, "The cheapest on this metric.", index)]
-    at = evaluate(setup.world, [policy], both_ends=1)
+    at = evaluate(setup.world, [policy])
     return candidates_of(setup, found, named, at)[0]

@@ -155,7 +155,8 @@ def days_statement(found: Found, budgets: Budgets) -> list[Statement]:
         bound = 1.0 / (count + 1)
         text = f"All {count} met the budgets: a like day fails with probability at most {bound:.1%}"
     else:
-        bound = 1.0 if failed == count else float(betaincinv(failed + 1, count - failed, DAILY_LEVEL))
+        last = betaincinv(failed + 1, count - failed, DAILY_LEVEL) if failed < count else 1.0
+        bound = float(last)
         text = (
             f"{failed} of {count} missed the budgets on their own: a like day does so with "
             f"probability at most {bound:.0%} ({DAILY_LEVEL:.0%} bound)"

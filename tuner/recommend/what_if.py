@@ -65,7 +65,7 @@ def what_if(
         metric_curves=metric_curves,
     )
     choice = (policy, bounds)
-    at = evaluate(setup.world, [choice], both_ends=1)
+    at = evaluate(setup.world, [choice])
     met = meets(plain_shares(at.low), setup.budgets)
     answer = candidate(
         setup.world,
