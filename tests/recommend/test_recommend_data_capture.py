@@ -118,7 +118,7 @@ def test_the_highest_percentage_inside_budget_and_allowance_is_taken() -> None:
     assert decision.sampling_percent == 20
     standings = {o.sampling_percent: o.standing for o in decision.options}
     assert standings == {
-        5: CaptureStanding.NOT_MEASURED,
+        5: CaptureStanding.FITS,
         20: CaptureStanding.FITS,
         100: CaptureStanding.OVER_BUDGET,
     }

@@ -15,5 +15,32 @@ CANARY = """\
 # traffic_per_s = 200          # of the endpoint while a release is let in; default: rate_per_s
 """
 
-TABLES: tuple[str, ...] = (CANARY,)
+DATA_CAPTURE = """\
+# [data_capture]             # what recording requests costs: tuner capture PLAN --run RUN
+# destination = "s3://my-bucket/captured"
+# sampling_percent = [5, 20, 100]
+# budget_usd_per_month = 50
+# p99_allowance = 0.05       # p99 may rise by this share
+# retention_days = 30        # a lifecycle rule deletes older records
+# endpoint = "my-endpoint-capture"   # sagemaker: the same model with capture on, to compare with
+# rate_per_s = 100           # load on either endpoint; default: the run's target
+# minutes = 5                # for each percentage
+# response_bytes = 2000      # default: as measured
+# base64 = true              # false where the configuration names the content type as CSV or JSON
+"""
+
+SCHEDULE = """\
+# [schedule]                 # scheduled actions, written when they are cheaper or safer
+# timezone = "Europe/Berlin" # the clock that the traffic was recorded by
+# max_actions = 8
+# non_production = true      # one instance in off-hours, whatever the traffic
+# off_hours = "20:00-07:00"  # default: found in the traffic
+# off_weekends = true
+"""
+
+TABLES: tuple[str, ...] = (
+    DATA_CAPTURE,
+    SCHEDULE,
+    CANARY,
+)
 """In the order of the file."""

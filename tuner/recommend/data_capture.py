@@ -243,14 +243,15 @@ def decide_capture(
     known = {e.sampling_percent: e for e in effects}
     percents = sorted({*rules.sampling_percent, *known} - {0})
     top = None if load is None else affordable(load, rules)
-    options = tuple(_option(p, rules, load, known.get(p), top) for p in percents)
     quick = [p for p, e in known.items() if e.p99_ratio.high <= 1.0 + rules.p99_allowance]
     slow = [p for p, e in known.items() if e.p99_ratio.low > 1.0 + rules.p99_allowance]
+    quick_to = max(quick, default=0)
+    options = tuple(_option(p, rules, load, known.get(p), top, quick_to) for p in percents)
     chosen: int | None = None
     if top == 0:
         chosen = 0
     elif top is not None and quick:
-        chosen = min(top, max(quick))
+        chosen = min(top, quick_to)
     elif slow and min(slow) <= min(percents):
         chosen = 0
     return CaptureDecision(
@@ -264,6 +265,7 @@ def _option(
     load: CaptureLoad | None,
     effect: CaptureEffect | None,
     top: int | None,
+    quick_to: int,
 ) -> CaptureOption:
     limit = 1.0 + rules.p99_allowance
     cost = None
@@ -272,6 +274,8 @@ def _option(
     standing = CaptureStanding.FITS
     if top is not None and percent > top:
         standing = CaptureStanding.OVER_BUDGET
+    elif percent <= quick_to:
+        pass
     elif effect is None:
         standing = CaptureStanding.NOT_MEASURED
     elif effect.p99_ratio.low > limit:
