@@ -18,6 +18,7 @@ from tuner.campaign.refusals import (
     mix_needs_model,
     no_first_chunks,
     nothing_measured,
+    reach_gate,
     unreachable_gate,
     warnings,
 )
@@ -174,6 +175,9 @@ def _by_model(
         if same is None:
             return None, (unreachable_gate(offered, objective),)
         asked = same
+    near = reach_gate(offered, asked.rate(1), case.results)
+    if not near.passed:
+        return None, (near,)
     gates, verified = verification(offered, asked, case.results, case.routing, case.rng(branch + 1))
     if not all(g.passed for g in gates):
         return None, gates
