@@ -45,6 +45,12 @@ class Visits:
             np.concatenate([p.waiting for p in parts]),
         )
 
+    def seen(self, lanes: int, minutes: int) -> NDArray[np.bool_]:
+        """Shape (lanes x minutes,): which lane-minutes are among them."""
+        mark = np.zeros(lanes * minutes, np.bool_)
+        mark[self.lane * minutes + self.minute] = True
+        return mark
+
 
 @dataclass(slots=True, eq=False)
 class _State:
@@ -94,7 +100,9 @@ class Episodes:
         self.policies = fleets.start.shape[1] // self.days
         self.rate_per_s = rates / SECONDS_PER_MINUTE
         self.even = (rates == rates[..., :1]).all(axis=-1)
-        self.arrivals, self.order = np.append(arrivals, _NEVER), order
+        self.arrivals, self.order = arrivals, order
+        self.changing = np.zeros(fleets.start.size, np.bool_)
+        self.changing[arrivals] = True
 
     def run(self, slow: Index) -> Visits:
         """All episodes.
@@ -157,21 +165,19 @@ class Episodes:
             self.lookup, self.least, state.old, state.fresh, state.backlog, state.fresh_backlog
         )
         key = lane * self.minutes + minute
-        place = np.searchsorted(self.arrivals, key)
-        changes = self.arrivals[place] == key
+        changes = self.changing[key]
         here = np.flatnonzero(changes)
         if len(here):
-            row, at = self.order[place[here]], part[here]
-            now = self.fleets.count[row, at].astype(np.int64)
-            before = queues.old[here] + queues.fresh[here]
+            row = self.order[np.searchsorted(self.arrivals, key[here])]
+            now = self.fleets.count[row, part[here]].astype(np.int64)
             added = np.zeros(len(lane), np.int64)
-            added[here] = now - before
+            added[here] = now - queues.old[here] - queues.fresh[here]
             queues.arrive(added)
-        # Join the least outstanding moves all traffic to new instances until they are level.
-        apart = changes | (self.least & (queues.fresh > 0)) | ~self.even[minute, day]
-        whole = ~apart & (part == 0)
-        step_s = np.where(whole, SECONDS_PER_MINUTE, float(SUBSTEP_S))
         rate_per_s = self.rate_per_s[minute, day, part]
+        whole = (part == 0) & ~changes & self.even[minute, day]
+        if self.least:
+            whole &= ~queues.level_within(rate_per_s, SECONDS_PER_MINUTE)
+        step_s = np.where(whole, SECONDS_PER_MINUTE, float(SUBSTEP_S))
         share, delay_s = queues.step(rate_per_s, step_s)
         state.violating += share * rate_per_s * step_s
         np.maximum(state.delay_s, delay_s, out=state.delay_s)

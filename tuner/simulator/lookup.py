@@ -152,7 +152,7 @@ class Lookup:
         if depth == 1:
             alone: FloatArray = values[start].astype(np.float64)
             return alone
-        right = np.clip(np.searchsorted(self.delay_s, delay_s), 1, depth - 1)
+        right = np.searchsorted(self.delay_s[1:-1], delay_s) + 1
         left_s = self.delay_s[right - 1]
         weight = np.minimum((delay_s - left_s) / (self.delay_s[right] - left_s), 1.0)
         low = values[start + right - 1]

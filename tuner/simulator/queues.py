@@ -116,6 +116,14 @@ class Queues:
             share[idle] = rest + (share[idle] - rest) * queued
         return share
 
+    def level_within(self, rate_per_s: FloatArray, step_s: float) -> NDArray[np.bool_]:
+        """Whether new instances, which take all the traffic, are level with the old by then."""
+        mu = self.lookup.rate_per_s
+        left = self.backlog - self.old * mu * step_s
+        grown = self.fresh_backlog + (rate_per_s - self.fresh * mu) * step_s
+        level = (left <= 0.0) | (grown * self.old >= left * self.fresh)
+        return (self.fresh > 0) & level
+
     def _level(self, after: FloatArray, fresh_after: FloatArray) -> None:
         """Make one group of those that are level again."""
         level = after <= 0.0

@@ -147,8 +147,7 @@ class Service:
             least = self.options.least_outstanding
             episodes = Episodes(fleets, self.rates, self.lookup, least, arrive[order], order)
             parts.append(episodes.run(begin))
-            seen = parts[0].lane * length + parts[0].minute
-            quiet = np.flatnonzero(~np.isin(arrive, seen))
+            quiet = np.flatnonzero(~parts[0].seen(self.lanes, length)[arrive])
         minute, lane = fleets.minute[quiet], fleets.lane[quiet]
         rate = self.rates[minute, lane // self.policies].astype(np.float32)
         late = self.lookup.late(fleets.count[quiet], rate).mean(axis=1).astype(np.float64)
