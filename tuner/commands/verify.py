@@ -28,6 +28,7 @@ from tuner.endpoints.sagemaker import SageMakerEndpoint
 from tuner.errors import EndpointError, InputError, InsufficientDataError, RunInterruptedError
 from tuner.plan.parse import Plan, load_plan
 from tuner.queueing.capacity import CapacityModel
+from tuner.recommend.as_json import Document
 from tuner.recommend.evaluate import World
 from tuner.recommend.replay import Piece, forecast, hardest_piece, replay_minutes
 from tuner.recommend.setup import prepare
@@ -64,14 +65,15 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         ui.result(f"terraform.tfvars is written again by: tuner recommend {path}")
         return 0
     recorded = read_run(path, _question(args))
-    promise = promise_of(recorded, path, _question(args))
+    document = read_recommendation(path)
     plan = _plan_beside(recorded.plan, args.plan)
     minute_s = args.minute_seconds or plan.endpoint.minute_s
     with terminable(), Run.open(path) as run:
-        driver_of(run)
+        refuse_not_live(driver_of(run), document, ui, args)
         try:
+            promise = promise_of(recorded, document, _question(args))
             with open_endpoint(plan, ui) as opened:
-                found = _verify(promise, plan, opened, ui, args, minute_s)
+                found = _verify(promise, plan, opened, ui, args.minutes, minute_s)
         except KeyboardInterrupt:
             run.add_note("interrupted", "a verification was stopped by the user")
             raise RunInterruptedError(
@@ -108,7 +110,7 @@ def _plan_beside(plan: Plan, given: str | None) -> Plan:
     return replace(plan, base_dir=path.resolve().parent)
 
 
-def promise_of(recorded: Recorded, path: Path, question: Question) -> Promise:
+def promise_of(recorded: Recorded, document: Document, question: Question) -> Promise:
     """The recommendation as a simulation.
 
     Raises
@@ -116,7 +118,6 @@ def promise_of(recorded: Recorded, path: Path, question: Question) -> Promise:
     InputError, InsufficientDataError
         If the run holds no policy, or its measurements support no capacity.
     """
-    document = read_recommendation(path)
     policy, bounds = policy_to_apply(document)
     capacity = capacity_of(recorded, document.slo)
     if capacity.verdict is not Verdict.MET:
@@ -159,19 +160,11 @@ def _verify(
     plan: Plan,
     opened: Opened,
     ui: Ui,
-    args: argparse.Namespace,
+    minutes: int | None,
     minute_s: float,
 ) -> Verification:
     driver = opened.driver
     assert isinstance(driver, SageMakerEndpoint)
-    refuse_not_live(driver, promise, ui, args.run)
-    state = opened.state
-    if state.production and not args.yes_this_is_production:
-        raise EndpointError(
-            f"this endpoint is taken for production: {state.production_reason}",
-            value=state.name,
-            hint="add --yes-this-is-production",
-        )
 
     def waiting(now: EndpointState, waited_s: float) -> None:
         headline = f"waiting until {now.name} is settled: {now.status}"
@@ -183,7 +176,7 @@ def _verify(
         promise.policy,
         promise.bounds,
         start_count=count,
-        minutes=args.minutes or replay_minutes(promise.world.launch),
+        minutes=minutes or replay_minutes(promise.world.launch),
         most_requests=_most_requests(plan, minute_s),
     )
     refuse_beyond_limits(plan, promise, piece, opened, minute_s)
@@ -191,7 +184,7 @@ def _verify(
     begun = time.time()
     seen, activities = replay(plan, opened, payloads_of(plan), piece, ui, minute_s)
     expected = forecast(promise.world, promise.policy, promise.bounds, seen.requests_per_min, count)
-    verdict, comparisons, minutes = judge(
+    verdict, comparisons, rows = judge(
         promise.slo, promise.capacity.binding, seen, expected, meets=promise.meets
     )
     return Verification(
@@ -203,33 +196,42 @@ def _verify(
         piece=piece.sentence,
         start_count=count,
         comparisons=comparisons,
-        minutes=minutes,
+        minutes=rows,
         activities=activities,
     )
 
 
-def refuse_not_live(driver: SageMakerEndpoint, promise: Promise, ui: Ui, run: str) -> None:
-    """Only the recommended policy, acting freely, can be verified.
+def refuse_not_live(
+    driver: SageMakerEndpoint, document: Document, ui: Ui, args: argparse.Namespace
+) -> None:
+    """Only the recommended policy, acting freely, can be verified; and not on production unasked.
 
     Raises
     ------
     EndpointError
         If it is not what scales the endpoint now.
     """
-    diff = plan_apply(driver, promise.policy, promise.bounds)
+    diff = plan_apply(driver, *policy_to_apply(document))
     if not diff.empty:
         changes = "; ".join(str(c) for c in diff.changes if c.action != "keep")
         raise EndpointError(
             "the recommended policy is not live on the endpoint",
             value=changes,
-            hint=f"tuner apply {run} --yes",
+            hint=f"tuner apply {args.run} --yes",
         )
     suspended = driver.scaling().suspended
     if suspended.any_suspended:
         raise EndpointError(
             "scaling of the endpoint is suspended, so the policy does not act",
             value=str(suspended),
-            hint=f"resume it, or put the endpoint back with: tuner restore {run}",
+            hint=f"resume it, or put the endpoint back with: tuner restore {args.run}",
+        )
+    state = driver.describe()
+    if state.production and not args.yes_this_is_production:
+        raise EndpointError(
+            f"this endpoint is taken for production: {state.production_reason}",
+            value=state.name,
+            hint="add --yes-this-is-production",
         )
     for warning in diff.warnings:
         ui.warn(warning)
