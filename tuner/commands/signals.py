@@ -155,6 +155,7 @@ def fitted_signals(
             readings_of(kept, stages, metric) if kept is not None else (),
             saturation,
             instance_count=count,
+            pace=1.0 if kept is None else float(kept["pace"]),
         )
         for metric in metrics_of(plan)[1:]
     }

@@ -65,6 +65,14 @@ class World:
     curves: dict[ScalingMetric, MetricCurve]
     least_outstanding: bool = False
 
+    def at(self, factor: float) -> World:
+        """The world at ``factor`` times the middle capacity.
+
+        A metric answers to a rate as it was measured, whatever the capacity turns out to be.
+        """
+        curves = {m: replace(c, utilization=c.utilization / factor) for m, c in self.curves.items()}
+        return replace(self, table=scaled_table(self.table, factor), curves=curves)
+
     def options(self, metric: ScalingMetric) -> SimulationOptions:
         """The simulator's options for policies on this metric."""
         return SimulationOptions(
@@ -109,6 +117,9 @@ def score_at(
     ``days``, shape (d, minutes), and ``launch``, one for each, stand for other assumptions
     about the world's own days, which they repeat in order: equal days draw equal chance.
     """
+    if grid.metric in world.curves and any(f != 1.0 for f in factors):
+        worlds = [world.at(f) for f in factors]
+        return [score_at(w, grid, (1.0,), days=days, launch=launch)[0] for w in worlds]
     traffic = world.days if days is None else days
     options = roomy(world.options(grid.metric), grid, float(traffic.max()))
     options = replace(options, chance_repeats_after=len(world.days))

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
+
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric
 from tuner.errors import InputError
 from tuner.interval import Interval
@@ -151,18 +153,26 @@ def _cost(measured: MeasuredType, traffic: TrafficProfile, seed: int) -> TypeCos
 def _hours(setup: Setup, choice: Choice, end: str) -> float:
     """Instance-hours a day of the policy, were this end of the capacity known to be true.
 
-    A target in requests and a minimum grow or shrink with the capacity. A target in a metric
-    that answers to load stays where it is: the metric itself answers less.
+    The minimum and the load that the target stands for grow or shrink with the capacity.
     """
     world, (policy, bounds) = setup.world, choice
     at = {"low": world.low_factor, "mid": 1.0, "high": world.high_factor}[end]
     more = at / world.low_factor
     lowest = min(setup.ground.lowest_minimum, bounds.min_capacity)
     low = max(lowest, math.ceil(bounds.min_capacity / more - 1e-9))
-    if policy is not None and policy.metric is ScalingMetric.INVOCATIONS:
-        policy = replace(policy, target_value=policy.target_value * more)
+    if policy is not None:
+        target = _target_at(policy.target_value, world.curves.get(policy.metric), more)
+        policy = replace(policy, target_value=target)
     grid = grid_of([(policy, CapacityBounds(low, max(low, bounds.max_capacity)))])
     return float(score(world, grid, factor=at).instance_hours[0].mean())
+
+
+def _target_at(target: float, curve: MetricCurve | None, more: float) -> float:
+    """The target that stands for ``more`` times the load."""
+    if curve is None:
+        return target * more
+    busy = float(np.interp(target, curve.value, curve.utilization))
+    return max(float(np.interp(busy * more, curve.utilization, curve.value)), 1e-6)
 
 
 def _static(found: Recommendation, setup: Setup, constraints: Constraints, end: str) -> int:

@@ -89,6 +89,7 @@ def fit_signal(
     saturation_rate_per_s: float,
     *,
     instance_count: int = 1,
+    pace: float = 1.0,
 ) -> FittedSignal:
     """Fit how a metric answers to load.
 
@@ -103,6 +104,9 @@ def fit_signal(
         Rate per instance at utilisation 1.
     instance_count
         The n at which the curve is wanted.
+    pace
+        Length of the periods over AWS's. An average over more time scatters less: it is worked
+        out for AWS's periods, with datapoints taken as sums of independent parts.
 
     References
     ----------
@@ -118,6 +122,8 @@ def fit_signal(
     n = np.array([float(r.instance_count) for r in used])
     means = np.array([float(np.mean(r.values)) for r in used])
     known = _known(metric, used)
+    if metric is ScalingMetric.CPU:
+        known = replace(known, scatter=known.scatter * math.sqrt(pace))
     refused = _too_little(metric, u, means)
     if refused is not None:
         return _refused(known, refused)

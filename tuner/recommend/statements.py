@@ -184,7 +184,7 @@ def surges(world: World, ground: Ground, choice: Choice) -> list[Statement]:
     grid = grid_of([choice])
     policy, bounds = grid.policy(0)
     table = scaled_table(world.table, world.low_factor)
-    steady = replace(world.options(policy.metric), dispersion=1.0)
+    steady = replace(world.at(world.low_factor).options(policy.metric), dispersion=1.0)
     options = roomy(steady, grid, LARGEST_JUMP * start)
     ramp = largest_ramp(policy, bounds, table, world.launch, start, options=options)
     jump = largest_jump(policy, bounds, table, world.launch, start, options=options)
