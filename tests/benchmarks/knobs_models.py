@@ -24,7 +24,8 @@ from tuner.workload.models import ModelMix, law
 
 Row = dict[str, Any]
 SEED = 20261122
-REQUESTS = 6000
+STAGE_S = 120.0
+"""The plan's own default."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def campaign(case: Case, seed: int, *, cloudwatch: bool) -> Density:
             instance.measure(
                 count,
                 case.rate_per_s,
-                REQUESTS,
+                round(case.rate_per_s * STAGE_S),
                 warm=warm,
                 seed=seed * 100 + len(stages),
                 cloudwatch=cloudwatch,

@@ -200,9 +200,10 @@ def sentence(density: Density) -> str:
         return f"How many models an instance can hold is not known: {why}."
     found = density.models_per_instance
     assert found is not None
-    top = "more" if math.isinf(found.high) else f"{found.high:.0f}"
+    top = "or more" if math.isinf(found.high) else f"to {found.high:.0f}"
     return (
-        f"An instance holds {density.recommended} models inside the SLO ({found.level:.0%} "
-        f"interval {found.low:.0f} to {top}) at {density.rate_per_s:.4g} requests/s; "
-        f"{density.total_models} models need at least {density.min_instances} instances."
+        f"An instance holds {density.recommended} models inside the SLO, as measured at "
+        f"{density.rate_per_s:.4g} requests/s; its limit is {found.mid:.0f} ({found.level:.0%} "
+        f"interval {found.low:.0f} {top}). {density.total_models} models need at least "
+        f"{density.min_instances} instances."
     )

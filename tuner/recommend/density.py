@@ -55,9 +55,10 @@ class _Objective:
 def decide_density(stages: Sequence[ModelStage], slo: Slo, need: Need) -> Density:
     """Say how many models an instance can hold, from a sweep on one instance.
 
-    With a sound memory fit the answer is the largest number whose share of late requests,
+    With a sound memory fit the limit is the largest number whose share of late requests,
     cold and warm together, stays inside every objective; else it lies between the largest
-    measured number that held and the smallest that did not.
+    measured number that held and the smallest that did not. What is recommended was itself
+    measured and held.
 
     Raises
     ------
@@ -93,9 +94,7 @@ def decide_density(stages: Sequence[ModelStage], slo: Slo, need: Need) -> Densit
             why.append(fit.sentence)
     verdict, more = _verdict(found, rows, need, refusals)
     refusals += more
-    recommended = None
-    if verdict is Verdict.MET and found is not None:
-        recommended = math.floor(found.low + 1e-9)
+    recommended = _measured(rows, found) if verdict is Verdict.MET else None
     return Density(
         verdict=verdict,
         total_models=len(need.mix),
@@ -130,12 +129,15 @@ def next_count(
     if not failing:
         return None if top == total else min(2 * top, total)
     if seen.method == "memory" and found is not None and seen.slots is not None:
-        sharp = found.bounded and (found.high - found.low) <= precision * found.mid
-        # The number to plan with is itself measured, and one where misses are sure to show.
-        wanted = [math.ceil(1.2 * found.mid), max(1, math.floor(found.low))]
-        if sharp and all(any(abs(t - w) <= 0.1 * w for t in tried) for w in wanted):
+        # One number where misses are sure to show, and one that can be planned with: just
+        # below the limit, where a stage can still hold the SLO clearly.
+        above = math.ceil(1.2 * found.mid)
+        held = seen.recommended or 0
+        shown = any(abs(t - above) <= precision * above for t in tried)
+        if shown and held >= (1.0 - 0.5 * precision) * found.mid - 0.5:
             return None
-        wanted += [round(found.mid), math.ceil(1.1 * found.mid), math.ceil(1.35 * found.mid)]
+        below = [round(share * found.mid) for share in (0.95, 0.92, 0.89, 0.85)]
+        wanted = [*([] if shown else [above]), *(k for k in below if k > held)]
     else:
         worst = min(failing)
         held = max((r.models for r in seen.rows if r.verdict is Verdict.MET), default=1)
@@ -169,7 +171,7 @@ def _row(
     for o in objectives:
         threshold = min(o.threshold_s, 1e12)
         seen = exceedance_interval(stage.latency_s, threshold, level=need.level).interval
-        shares.append((seen.mid / o.allowed if o.allowed > 0.0 else math.inf, seen))
+        shares.append((seen.mid / o.allowed if o.allowed > 0.0 else math.inf, seen, o.allowed))
         held = seen.high <= o.allowed
         broken = seen.low > o.allowed
         verdicts.append(
@@ -182,6 +184,7 @@ def _row(
     cold = Interval(low, count / stage.requests, high, need.level)
     warm = stage.latency_s[~split.cold(stage.latency_s)] if split.clear else stage.latency_s
     p99 = quantile_interval(stage.latency_s, 0.99, level=need.level)
+    _, late, allowed = max(shares, key=lambda s: s[0], default=(0.0, cold, 1.0))
     instances = _instances(stage.models, need, stage.rate_per_s)
     price = need.price_per_hour_usd
     return DensityRow(
@@ -192,7 +195,8 @@ def _row(
         float(np.quantile(warm, 0.99, method="inverted_cdf"))
         if split.clear and len(warm)
         else None,
-        max(shares, key=lambda pair: pair[0])[1] if shares else cold,
+        late,
+        allowed,
         cold,
         verdict,
         instances,
@@ -248,11 +252,23 @@ def _by_memory(
 
 def _capped(found: Interval | None, rows: Sequence[DensityRow]) -> Interval | None:
     """No model of the memory overrules a measured number that missed the SLO."""
-    bad = min((r.models for r in rows if r.verdict is Verdict.VIOLATED), default=None)
-    if found is None or bad is None:
+    bad = [r.models - 1 for r in rows if r.verdict is Verdict.VIOLATED]
+    if found is None or not bad:
         return found
-    top = float(bad - 1)
+    top = float(min(bad))
     return Interval(min(found.low, top), min(found.mid, top), min(found.high, top), found.level)
+
+
+def _measured(rows: Sequence[DensityRow], found: Interval | None) -> int | None:
+    """The largest number that was itself measured and held, as every smaller one."""
+    broken = min((r.models for r in rows if r.late.mid > r.allowed), default=math.inf)
+    most = math.inf if found is None else found.high
+    held = [
+        r.models
+        for r in rows
+        if r.verdict is Verdict.MET and r.models < broken and r.models <= most
+    ]
+    return max(held, default=None)
 
 
 def _late_shares(
@@ -325,7 +341,7 @@ def _verdict(
     if refusals:
         return Verdict.INCONCLUSIVE, []
     fewest = rows[0]
-    if found is None or found.low < 1.0:
+    if found is None or _measured(rows, found) is None:
         if fewest.verdict is Verdict.VIOLATED:
             return Verdict.VIOLATED, [
                 f"{fewest.models} models on one instance at {fewest.rate_per_s:.4g} requests/s "

@@ -13,8 +13,8 @@ from tuner.slo import Verdict
 class DensityRow:
     """One measured number of models on one instance, and what it would cost.
 
-    ``late`` is the share of requests over the tightest objective. ``instances`` hold all
-    models of the endpoint and its peak at this density.
+    ``late`` is the share of requests over the tightest objective, which allows ``allowed``.
+    ``instances`` hold all models of the endpoint and its peak at this density.
     """
 
     models: int
@@ -23,6 +23,7 @@ class DensityRow:
     p99_s: Interval
     warm_p99_s: float | None
     late: Interval
+    allowed: float
     cold: Interval
     verdict: Verdict
     instances: int
@@ -41,7 +42,7 @@ class Density:
     models_per_instance
         How many an instance can hold; ``high`` is infinite when all that were tried fit.
     recommended
-        The number to plan with: the lower end, in whole models.
+        The number to plan with: the largest that was measured and held.
     min_instances
         So that all models have a place, also after the loss that the plan allows.
     method
@@ -88,6 +89,7 @@ def density_value(density: Density) -> dict[str, object]:
                 "p99_s": interval_json(r.p99_s),
                 "warm_p99_s": r.warm_p99_s,
                 "late_share": interval_json(r.late),
+                "late_allowed": r.allowed,
                 "cold_share": interval_json(r.cold),
                 "verdict": r.verdict.value,
                 "instances": r.instances,

@@ -28,7 +28,7 @@ LEAST_COLD_NEAR = 30
 NEAR = 1.4
 FAR_OFF = 2.0
 MISFIT_P = 1e-3
-MISFIT = 0.4
+MISFIT = 0.25
 """Misses this far off move the answer by about one model in twenty."""
 COUNT_OFF = 0.25
 
