@@ -176,3 +176,21 @@ def test_a_question_about_nothing_is_refused() -> None:
     for bad in ((0.0, 0.01, 0.05), (0.05, 0.0, 0.05), (0.05, 0.01, 1.0)):
         with pytest.raises(ValueError, match=r"nothing to look for|alpha"):
             CanaryTest(*bad)
+
+
+def test_spells_that_outlast_a_minute_widen_the_interval() -> None:
+    rng = np.random.default_rng(68)
+    shock = rng.normal(0.0, 0.02, 120)
+    lasting = np.zeros(120)
+    for i in range(1, 120):
+        lasting[i] = 0.8 * lasting[i - 1] + shock[i]
+    shuffled = rng.permutation(lasting)
+
+    def width(differences: np.ndarray) -> float:
+        pairs = [MinutePair(i, side(-3.0), side(-3.0 + d)) for i, d in enumerate(differences)]
+        found = look(pairs, TEST).slower
+        assert found is not None
+        return found.high - found.low
+
+    # The mean of a first-order series of 0.8 has nine times the variance of independent minutes.
+    assert 2.0 <= width(lasting) / width(shuffled) <= 3.2

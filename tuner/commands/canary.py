@@ -186,6 +186,11 @@ def _preflight(table: CanaryTable, sides: tuple[Opened, Opened], ui: Ui, *, agre
     counts = [o.state.current_instance_count for o in sides]
     if 0 in counts:
         raise EndpointError("a variant has no instance", value=counts, allowed="at least one each")
+    if counts == [1, 1] and not sides[0].ours:
+        ui.warn(
+            "with one instance each, an unlucky instance cannot be told from a slower variant: "
+            "two or more tell more"
+        )
     if counts[0] != counts[1]:
         ui.warn(
             f"the variants have {counts[0]} and {counts[1]} instances: the same load is not the "
