@@ -46,6 +46,39 @@ def test_utilisation_is_read_in_awss_units_over_whole_minutes() -> None:
     assert seen.gpu_percent.largest is None
 
 
+def test_signals_are_read_in_the_statistic_of_the_alarms() -> None:
+    clock = Clock()
+    clock.now = NOON + 600.0
+    fake = FakeAws(clock.time)
+    fake.metrics = {
+        ("CPUUtilization", "Average"): {NOON + i * MINUTE: 100.0 + i for i in range(5)},
+        ("CPUUtilization", "Maximum"): {NOON: 399.0},
+        ("ConcurrentRequestsPerModel", "Maximum"): {NOON + i * 10: float(i) for i in range(12)},
+    }
+    with serve(fake) as url:
+        endpoint = SageMakerEndpoint(NAME, endpoint_url=url, clock=clock.time)
+        seen = endpoint.signal_series(NOON + 70.0, NOON + 130.0)
+    assert seen.cpu_percent.values == (101.0, 102.0)
+    assert seen.concurrency.period_s == 10
+    assert seen.concurrency.values == tuple(float(i) for i in range(6, 12))
+
+
+def test_ten_second_datapoints_older_than_three_hours_are_not_asked_for() -> None:
+    clock = Clock()
+    clock.now = NOON + 4 * 3600.0
+    fake = FakeAws(clock.time)
+    fake.metrics = {
+        ("CPUUtilization", "Average"): {NOON: 100.0},
+        ("ConcurrentRequestsPerModel", "Maximum"): {NOON: 9.0, NOON + 2 * 3600: 5.0},
+    }
+    with serve(fake) as url:
+        endpoint = SageMakerEndpoint(NAME, endpoint_url=url, clock=clock.time)
+        early = endpoint.signal_series(NOON, NOON + 60.0)
+        later = endpoint.signal_series(NOON, NOON + 2 * 3600 + 60.0)
+    assert (early.cpu_percent.values, early.concurrency.values) == ((100.0,), ())
+    assert later.concurrency.values == (5.0,)
+
+
 def test_a_stretch_without_a_whole_minute_is_refused() -> None:
     with serve(FakeAws(Clock().time)) as url:
         endpoint = SageMakerEndpoint(NAME, endpoint_url=url)
