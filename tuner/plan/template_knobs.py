@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+SIGNALS = """\
+# [signals]                  # scaling metrics to compare, read from CloudWatch during the stages
+# metrics = ["invocations", "concurrency", "cpu"]
+# vcpus = 4                  # of an instance: shows a CPU target as a share of the machine
+# minute_s = 2               # emulator that tuner starts: CloudWatch's minute, 60 on AWS; stages
+                             # need at least two of them, and capacity.launch_lag_s must be given
+"""
+
+TYPES = """\
+# [[types]]                  # further instance types: a campaign on each, the cheapest is taken
+# instance_type = "ml.c5.xlarge"
+# name = "my-endpoint-c5"    # sagemaker: its endpoint, or variant = "..." of the one above;
+                             # emulator: preset, spec or endpoint_url and name; http: url
+# price_per_hour_usd = 0.204 # default: tuner-prices.json, then the packaged table
+"""
+
 CANARY = """\
 # [canary]                     # tuner canary: is a new variant slower than the one above?
 # variant = "Candidate"        # of the same endpoint; default: the only other one
@@ -29,6 +45,18 @@ DATA_CAPTURE = """\
 # base64 = true              # false where the configuration names the content type as CSV or JSON
 """
 
+MODELS = """\
+# [models]                   # a multi-model endpoint: how many models can an instance hold?
+# count = 200                # models of the endpoint
+# name = "model-{n}.tar.gz"  # what TargetModel says; {n} is 1, 2, 3 ...
+# popularity = "zipf"        # zipf | uniform
+# exponent = 1.0             # of zipf: the n-th model has a share in proportion to 1 / n^exponent
+# trace = "models.csv"       # instead of count: one request per line, its model first
+# sweep = [10, 20, 40]       # models to try on one instance; default: search for the limit
+# rate_per_s = 50            # load of that instance; default: load_share of its capacity
+# load_share = 0.7
+"""
+
 SCHEDULE = """\
 # [schedule]                 # scheduled actions, written when they are cheaper or safer
 # timezone = "Europe/Berlin" # the clock that the traffic was recorded by
@@ -39,8 +67,11 @@ SCHEDULE = """\
 """
 
 TABLES: tuple[str, ...] = (
+    SIGNALS,
+    MODELS,
     DATA_CAPTURE,
     SCHEDULE,
     CANARY,
+    TYPES,
 )
 """In the order of the file."""
