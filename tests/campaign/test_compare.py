@@ -94,7 +94,7 @@ def test_failures_alone_are_a_regression(stage: Callable[..., StageResult]) -> N
 def test_windows_alone_give_the_same_answer() -> None:
     before, after = run(1.0, 1), run(1.08, 2)
     bare = [[replace(s, log=None) for s in side] for side in (before, after)]
-    whole, kept = compare(before, after, SLO), compare(*bare, SLO)
+    whole, kept = compare(before, after, SLO), compare(bare[0], bare[1], SLO)
     assert kept.verdict is whole.verdict
     a, b = whole.overall[0].change, kept.overall[0].change
     assert b.mid == pytest.approx(a.mid, abs=0.003)

@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 
 from tuner.cli import main
+from tuner.commands.canary import candidate_of
+from tuner.commands.session import open_endpoint
+from tuner.commands.ui import PlainUi
 from tuner.emulator.presets import preset_text
+from tuner.emulator.process import EmulatorProcess
+from tuner.errors import InputError
+from tuner.load.target import TARGET_VARIANT
+from tuner.plan.knobs import CanaryTable
+from tuner.plan.parse import parse_plan
 from tuner.store.run import Run
 
 PLAN = """\
@@ -121,3 +131,66 @@ def test_a_canary_is_gone_on_with_by_name(plan: Path, capsys: pytest.CaptureFixt
     code, _, err = run(capsys, "canary", plan, "--resume")
     assert code == 2
     assert "--out" in err
+
+
+ACCOUNT = """\
+[endpoint]
+kind = "sagemaker"
+name = "tuner-canary"
+variant = "AllTraffic"
+region = "us-east-1"
+endpoint_url = "{url}"
+[slo]
+p99_ms = 300
+[load]
+body = "{{}}"
+[traffic]
+peak_per_min = 5000
+"""
+
+
+def test_another_endpoint_of_the_account_can_be_the_candidate(tmp_path: Path) -> None:
+    ui = PlainUi()
+    with EmulatorProcess("canary") as emulator:
+        aws = boto3.client(
+            "sagemaker",
+            region_name="us-east-1",
+            endpoint_url=emulator.url,
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+        )
+        aws.create_model(
+            ModelName="m",
+            PrimaryContainer={"Image": "image"},
+            ExecutionRoleArn="arn:aws:iam::123456789012:role/sagemaker",
+        )
+        variant = {"VariantName": "New", "ModelName": "m", "InstanceType": "ml.m5.xlarge"}
+        variants: list[Any] = [variant | {"InitialInstanceCount": 1}]
+        aws.create_endpoint_config(EndpointConfigName="c", ProductionVariants=variants)
+        aws.create_endpoint(EndpointName="second", EndpointConfigName="c")
+        aws.get_waiter("endpoint_in_service").wait(
+            EndpointName="second", WaiterConfig={"Delay": 1, "MaxAttempts": 30}
+        )
+        plan = parse_plan(ACCOUNT.format(url=emulator.url), source="t.toml", base_dir=tmp_path)
+        with open_endpoint(plan, ui) as baseline:
+            other = candidate_of(plan, CanaryTable(endpoint="second"), baseline)
+            assert (other.state.name, other.state.variant) == ("second", "New")
+            assert other.target.url == f"{emulator.url}/endpoints/second/invocations"
+            assert TARGET_VARIANT not in dict(other.target.headers)
+            beside = candidate_of(plan, CanaryTable(), baseline)
+            assert beside.state.variant == "Candidate"
+            assert dict(beside.target.headers)[TARGET_VARIANT] == "Candidate"
+            assert dict(baseline.target.headers)[TARGET_VARIANT] == "AllTraffic"
+
+
+def test_another_url_can_be_the_candidate(tmp_path: Path) -> None:
+    with EmulatorProcess("null") as emulator:
+        base = f"{emulator.url}/endpoints/{emulator.endpoint_name}/invocations"
+        text = ACCOUNT.split("[slo]")[1]
+        head = f'[endpoint]\nkind = "http"\nurl = "{base}"\n[slo]'
+        plan = parse_plan(head + text.format(), source="t.toml", base_dir=tmp_path)
+        with open_endpoint(plan, PlainUi()) as baseline:
+            other = candidate_of(plan, CanaryTable(url=f"{base}?new"), baseline)
+            assert other.target.url == f"{base}?new"
+            with pytest.raises(InputError, match="not named"):
+                candidate_of(plan, CanaryTable(), baseline)

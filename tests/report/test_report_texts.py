@@ -86,6 +86,15 @@ def test_junit_counts_failures_and_errors_apart() -> None:
     assert cases[1][0].get("message") == "slower"
 
 
+def test_junit_skips_what_is_not_known_where_nothing_waits_for_it() -> None:
+    checks = [Check(v.value, v, "said", informative=True) for v in Verdict]
+    suite = ET.fromstring(junit_xml("suite", checks)).find("testsuite")
+    assert suite is not None
+    ends = [c[0].tag for c in suite.findall("testcase")]
+    assert ends == ["system-out", "failure", "skipped"]
+    assert [suite.get(k) for k in ("failures", "errors", "skipped")] == ["1", "0", "1"]
+
+
 def test_junit_survives_hostile_text() -> None:
     evil = "<script>\"]]>&\x00\x1b[31m\ud800\n'" + ANSI
     xml = junit_xml(evil, [Check(evil, v, evil) for v in Verdict])
