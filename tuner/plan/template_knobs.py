@@ -6,15 +6,14 @@ SIGNALS = """\
 # [signals]                  # scaling metrics to compare, read from CloudWatch during the stages
 # metrics = ["invocations", "concurrency", "cpu"]
 # vcpus = 4                  # of an instance: shows a CPU target as a share of the machine
-# minute_s = 2               # emulator that tuner starts: CloudWatch's minute, 60 on AWS; stages
-                             # need at least two of them, and capacity.launch_lag_s must be given
+# # minute_s = 2             # of an emulator that tuner starts (AWS: 60); needs launch_lag_s
 """
 
 TYPES = """\
 # [[types]]                  # further instance types: a campaign on each, the cheapest is taken
 # instance_type = "ml.c5.xlarge"
-# name = "my-endpoint-c5"    # sagemaker: its endpoint, or variant = "..." of the one above;
-                             # emulator: preset, spec or endpoint_url and name; http: url
+# preset = "demo"            # emulator: preset, spec, or endpoint_url and name
+# # name = "my-endpoint-c5"  # sagemaker: its endpoint, or variant; http: url
 # price_per_hour_usd = 0.204 # default: tuner-prices.json, then the packaged table
 """
 
@@ -51,7 +50,7 @@ MODELS = """\
 # name = "model-{n}.tar.gz"  # what TargetModel says; {n} is 1, 2, 3 ...
 # popularity = "zipf"        # zipf | uniform
 # exponent = 1.0             # of zipf: the n-th model has a share in proportion to 1 / n^exponent
-# trace = "models.csv"       # instead of count: one request per line, its model first
+# # trace = "models.csv"     # instead of count: one request per line, its model first
 # sweep = [10, 20, 40]       # models to try on one instance; default: search for the limit
 # rate_per_s = 50            # load of that instance; default: load_share of its capacity
 # load_share = 0.7
