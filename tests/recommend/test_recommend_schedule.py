@@ -168,6 +168,23 @@ def test_a_schedule_that_gains_nothing_is_not_proposed() -> None:
     assert any(s.name == "no_schedule" for s in got.statements)
 
 
+def test_surges_at_other_hours_every_day_get_no_schedule() -> None:
+    minute = np.arange(MINUTES_PER_DAY)
+    starts = np.random.default_rng(2).permutation(np.arange(60, 1380, 90))[:14]
+    days = [np.where((minute >= s) & (minute < s + 60), 6.0, 0.8) for s in starts]
+    got = recommend(
+        capacity(),
+        TrafficProfile(np.concatenate(days) * PER_MIN, 0, "anywhere"),
+        slo=SLO,
+        constraints=CONSTRAINTS,
+        launch_lag_s=300.0,
+        schedule=ScheduleRules(),
+    )
+    assert got.schedule is None
+    said = next(s.sentence for s in got.statements if s.name == "no_schedule")
+    assert "keep to the clock" in said
+
+
 def test_few_actions_are_kept_to() -> None:
     got = answer(ScheduleRules(max_actions=4))
     assert got.schedule is None or len(got.schedule.actions) <= 4

@@ -9,7 +9,7 @@ import numpy as np
 
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.queueing.capacity import CapacityModel
-from tuner.recommend import statements
+from tuner.recommend import clock_statements, statements
 from tuner.recommend.actions import ScheduleRules
 from tuner.recommend.alternatives import Named, candidates_of, front, near_misses, standard
 from tuner.recommend.check import check_by_requests
@@ -221,14 +221,13 @@ def _by_the_clock(
     calendar = Calendar.of(setup.days, setup.traffic.start_minute_of_week)
     if rules is not None and rules.non_production:
         off = off_hours_for(world, chosen, rules, calendar.weekend, calendar.midnight)
-        return None, statements.off_hours(off), off
+        return None, clock_statements.off_hours(off), off
     if rules is None and not outrun:
         return None, None, None
-    made_from = found.choice.chosen_on
-    schedule = schedule_for(world, setup.ground, chosen, setup.budgets, made_from, calendar, rules)
-    said = statements.scheduled(schedule, found, world)
+    schedule = schedule_for(world, setup.ground, chosen, setup.budgets, calendar, rules)
+    said = clock_statements.scheduled(schedule, found, world)
     if said is None:
-        return None, statements.not_scheduled(schedule, found) if rules else None, None
+        return None, clock_statements.not_scheduled(schedule, found) if rules else None, None
     assert schedule is not None
     return replace(schedule, saved_share=said.value or 0.0), said, None
 

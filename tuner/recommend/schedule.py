@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tuner.autoscaling.policy import CapacityBounds
 from tuner.recommend.actions import ScheduleRules, actions_of, week_of
-from tuner.recommend.choose import Budgets, Scores, meets, plain_shares
+from tuner.recommend.choose import Budgets, Scores, meets, plain_shares, upper_bounds
 from tuner.recommend.evaluate import Choice, World, grid_of, scores_of
 from tuner.recommend.search import Ground
 from tuner.recommend.types import Schedule, Window
@@ -24,6 +24,11 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
+FOLDS = 7
+SLACK = 1.1
+FORETOLD = 0.98
+"""Below this share of foretold half hours (two surges in a hundred come at other times) the need
+does not keep to the clock, however well the windows would have done so far."""
 LEAST_OF_A_KIND = 2
 MOST_WINDOWS = 6
 SLOT_MIN = 30
@@ -105,9 +110,9 @@ class Calendar:
         begins = (start_minute_of_week + int(days.first_minute[0])) % MINUTES_PER_DAY
         return cls(days.weekend, -begins % MINUTES_PER_DAY)
 
-    def groups(self, made_from: IntArray) -> tuple[BoolArray, ...]:
+    def groups(self) -> tuple[BoolArray, ...]:
         """Days that share their windows: weekdays and weekends if both were seen twice."""
-        kinds = self.weekend[made_from]
+        kinds = self.weekend
         if min(int(kinds.sum()), int((~kinds).sum())) >= LEAST_OF_A_KIND:
             return ~self.weekend, self.weekend
         return (np.ones(self.weekend.size, np.bool_),)
@@ -118,59 +123,93 @@ def schedule_for(
     ground: Ground,
     choice: Choice,
     budgets: Budgets,
-    made_from: IntArray,
     calendar: Calendar,
     rules: ScheduleRules | None = None,
 ) -> Schedule | None:
     """A schedule under a policy whose own minimum is the lowest allowed; None for part days.
 
-    ``made_from`` are indices of the days whose needs make the windows. Without ``rules`` the
-    schedule is a suggestion: nothing asked for it.
+    Windows come from all days. What is said of them is simulated on days they were not made
+    from: each is held out in turn, with others, while windows are made from the rest. Without
+    ``rules`` the schedule is a suggestion: nothing asked for it.
     """
     policy, bounds = choice
     asked = rules or ScheduleRules()
-    groups = calendar.groups(made_from)
-    most = asked.max_actions // len(groups)
-    if policy is None or world.days.shape[1] != MINUTES_PER_DAY or most < 1:
+    groups = calendar.groups()
+    if policy is None or world.days.shape[1] != MINUTES_PER_DAY:
+        return None
+    if asked.max_actions < len(groups):
         return None
     days = np.roll(world.days, -calendar.midnight, axis=1)
     lead_min = math.ceil(s_to_min(max(world.launch.seconds)) + 1.0)
-    made = np.isin(np.arange(days.shape[0]), made_from)
     levels: list[IntArray] = []
+    parts: list[Scores] = []
     left = asked.max_actions
     for group in reversed(groups):
         # Weekends first: what they do not need of the actions is the weekdays'.
-        share = min(MOST_WINDOWS, most if not levels and len(groups) > 1 else left)
-        floor = ground.lowest_minimum
-        level = minimum_by_minute(days[made & group], ground, lead_min, floor, share)
-        levels.insert(0, np.minimum(level, ground.ceiling))
+        most = min(MOST_WINDOWS, left - (len(groups) - 1 - len(levels)))
+        most = most if len(groups) == 1 or levels else min(most, asked.max_actions // 2)
+        make = _Maker(ground, lead_min, most)
+        levels.insert(0, make.level(days[group]))
+        parts.insert(0, _held_out(world, choice, days[group], make, calendar.midnight))
         left -= len(windows_of(levels[0]))
     top = max(bounds.max_capacity, *(int(x.max()) for x in levels))
-    low = CapacityBounds(ground.lowest_minimum, top)
-    parts = [
-        _scores(world, (policy, low), world.days[g], np.roll(x, calendar.midnight))
-        for g, x in zip(groups, levels, strict=True)
-    ]
     scores = joined(parts)
     shares = plain_shares(scores)
-    weekday, weekend = windows_of(levels[0]), windows_of(levels[-1])
     minimum = week_of(levels[0], levels[-1])
     return Schedule(
-        windows=weekday,
+        windows=windows_of(levels[0]),
         policy=policy,
-        bounds=low,
+        bounds=CapacityBounds(ground.lowest_minimum, top),
         instance_hours_per_day=float(scores.cost[0]),
         violating_share=float(shares[0][0]),
         bad_minute_share=float(shares[1][0]),
-        meets=bool(meets(shares, budgets).all[0]),
-        weekend_windows=weekend if len(groups) > 1 else (),
+        meets=bool(meets(upper_bounds(scores, world.seed), budgets).all[0]),
+        weekend_windows=windows_of(levels[-1]) if len(groups) > 1 else (),
         actions=actions_of(
             minimum, np.full_like(minimum, top), timezone=asked.timezone, prefix="need"
         ),
         lead_min=lead_min,
-        repeats=repeats(days, groups, made, ground),
+        repeats=repeats(days, groups, ground),
         adopted=rules is not None,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Maker:
+    """How windows are made from days, shape (d, 1440) from midnight on."""
+
+    ground: Ground
+    lead_min: int
+    most: int
+
+    def level(self, days: FloatArray) -> IntArray:
+        lowest = self.ground.lowest_minimum
+        level = minimum_by_minute(days, self.ground, self.lead_min, lowest, self.most)
+        return np.minimum(level, self.ground.ceiling)
+
+
+def _held_out(
+    world: World, choice: Choice, days: FloatArray, make: _Maker, midnight: int
+) -> Scores:
+    """Each day under windows made without it; a single day under its own."""
+    policy, bounds = choice
+    assert policy is not None
+    count = days.shape[0]
+    fold = np.arange(count) % FOLDS
+    parts = []
+    for number in range(min(FOLDS, count)):
+        out = fold == number
+        level = make.level(days[~out] if count > 1 else days)
+        low = CapacityBounds(make.ground.lowest_minimum, max(bounds.max_capacity, int(level.max())))
+        parts.append(
+            _scores(
+                world,
+                (policy, low),
+                np.roll(days[out], midnight, axis=1),
+                np.roll(level, midnight),
+            )
+        )
+    return joined(parts)
 
 
 def _scores(world: World, choice: Choice, days: FloatArray, by_minute: IntArray) -> Scores:
@@ -194,17 +233,18 @@ def joined(parts: Sequence[Scores]) -> Scores:
     )
 
 
-def repeats(
-    days: FloatArray, groups: Sequence[BoolArray], made: BoolArray, ground: Ground
-) -> float | None:
-    """Share of half hours whose need the other days of the same kind foretell."""
+def repeats(days: FloatArray, groups: Sequence[BoolArray], ground: Ground) -> float | None:
+    """Share of half hours whose need the other days of the same kind foretell.
+
+    A need up to `SLACK` above theirs counts as foretold: scaling makes up for it.
+    """
     hits, total = 0, 0
     for group in groups:
-        needs = slot_needs(days[group & made], ground)
+        needs = slot_needs(days[group], ground)
         if needs.shape[0] < LEAST_OF_A_KIND:
             continue
         for i in range(needs.shape[0]):
             others = np.delete(needs, i, axis=0).max(axis=0)
-            hits += int((needs[i] <= others).sum())
+            hits += int((needs[i] <= np.ceil(SLACK * others)).sum())
             total += needs.shape[1]
     return hits / total if total else None

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from tuner.autoscaling.policy import ScalingMetric
-from tuner.recommend.actions import clock
 from tuner.recommend.choose import (
     BOOTSTRAP_DAYS,
     NO_REQUESTS,
@@ -25,7 +24,7 @@ from tuner.recommend.constraints import describe_resilience
 from tuner.recommend.evaluate import Choice, World, grid_of, monthly_usd, roomy
 from tuner.recommend.rates import scaled_table
 from tuner.recommend.search import Found, Ground
-from tuner.recommend.types import OffHours, Schedule, Statement, Window
+from tuner.recommend.types import Statement
 from tuner.simulator.headroom import (
     largest_jump,
     largest_ramp,
@@ -38,7 +37,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 DAILY_LEVEL = 0.90
 WORTH_SAYING = 0.03
-LARGEST_JUMP = 6.0
 
 
 def binding(found: Found, budgets: Budgets, world: World) -> list[Statement]:
@@ -185,7 +183,7 @@ def surges(world: World, ground: Ground, choice: Choice) -> list[Statement]:
     policy, bounds = grid.policy(0)
     table = scaled_table(world.table, world.low_factor)
     steady = replace(world.at(world.low_factor).options(policy.metric), dispersion=1.0)
-    options = roomy(steady, grid, LARGEST_JUMP * start)
+    options = roomy(steady, grid)
     ramp = largest_ramp(policy, bounds, table, world.launch, start, options=options)
     jump = largest_jump(policy, bounds, table, world.launch, start, options=options)
     where = f"From {n} instance{'s' if n > 1 else ''} " + (
@@ -297,79 +295,6 @@ def reactive_alone(found: Found, world: World, ground: Ground) -> Statement | No
         price,
         "USD per month",
     )
-
-
-def scheduled(schedule: Schedule | None, found: Found, world: World) -> Statement | None:
-    """What a minimum that follows the clock would cost instead of one that always stands.
-
-    None unless it meets the budgets and is either cheaper, or no dearer with half the misses.
-    """
-    if schedule is None or not schedule.meets:
-        return None
-    index = found.choice.index
-    assert index is not None
-    saved = 1.0 - schedule.instance_hours_per_day / found.cost
-    misses = float(found.scores.violating_share[index])
-    safer = saved >= 0.0 and schedule.violating_share <= misses / 2.0
-    if saved < WORTH_SAYING and not safer:
-        return None
-    price = monthly_usd(schedule.instance_hours_per_day, world.price)
-    cost = "" if price is None else f" ({price:.0f} USD a month)"
-    steps = _steps(schedule.windows)
-    if schedule.weekend_windows:
-        steps = f"on weekdays {steps}; at weekends {_steps(schedule.weekend_windows)}"
-    gain = (
-        f"holds the SLO for {saved:.0%} less{cost}"
-        if saved >= WORTH_SAYING
-        else f"has {schedule.violating_share:.3%} of slow requests instead of {misses:.3%}, for "
-        f"no more money{cost}"
-    )
-    known = (
-        ""
-        if schedule.repeats is None
-        else f" In {schedule.repeats:.0%} of half hours the other days foretell a day's need."
-    )
-    return Statement(
-        "scheduled_minimum",
-        f"If the surges keep to the clock, a scheduled minimum {gain}: {steps}. Each window "
-        f"begins {schedule.lead_min} minutes before the need.{known}",
-        saved,
-        "share of cost",
-    )
-
-
-def _steps(windows: tuple[Window, ...]) -> str:
-    return ", ".join(f"{w.min_capacity} from {clock(w.start_minute)}" for w in windows)
-
-
-def not_scheduled(schedule: Schedule | None, found: Found) -> Statement:
-    """Why a schedule that was asked for is not proposed."""
-    if schedule is None:
-        why = "the traffic is shorter than a day, or the plan allows too few actions"
-    elif not schedule.meets:
-        why = (
-            f"with the minimum following the clock {schedule.violating_share:.3%} of requests "
-            f"are slow and {schedule.bad_minute_share:.3%} of minutes bad, which is over budget"
-        )
-    else:
-        more = schedule.instance_hours_per_day / found.cost - 1.0
-        why = (
-            "its minimum would be the policy's own around the clock"
-            if abs(more) < 5e-4
-            else f"it would cost {more:+.1%} against the policy alone and miss no less"
-        )
-    return Statement("no_schedule", f"No schedule is proposed: {why}.")
-
-
-def off_hours(found: OffHours | None) -> Statement:
-    """What one instance in the off-hours saves."""
-    if found is None:
-        return Statement(
-            "off_hours",
-            "No off-hours were found in the traffic: give schedule.off_hours, as 20:00-07:00.",
-        )
-    value = None if found.saved_usd_per_month is None else found.saved_usd_per_month.mid
-    return Statement("off_hours", found.sentence, value, "USD per month")
 
 
 def costliest_day(found: Found, budgets: Budgets, world: World) -> Statement | None:

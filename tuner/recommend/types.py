@@ -106,8 +106,8 @@ class Schedule:
     """A minimum that follows the clock, under a policy with a low minimum of its own.
 
     ``windows`` are in order and the first starts at midnight. ``instance_hours_per_day`` and
-    the shares are simulated at the low end of the capacity on all days; a schedule promises
-    as much as the days it was made from repeat themselves.
+    the shares are simulated at the low end of the capacity, each day under windows made from
+    other days (a single day under its own).
 
     Parameters
     ----------
@@ -190,7 +190,8 @@ class Basis:
     launch_lag_s
         Seconds from order to service that the simulation drew from.
     launch_lag_measured
-        Whether these were measured in the campaign.
+        Whether these were measured in the campaign; ``launch_lag_source`` is ``"measured"``,
+        ``"given"`` or ``"assumed"``.
     policies
         Policies simulated.
     """
@@ -206,6 +207,7 @@ class Basis:
     resilience: Resilience
     seed: int
     traffic_notes: tuple[str, ...] = ()
+    launch_lag_source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
