@@ -38,7 +38,7 @@ from tuner.recommend.verify_types import Verification
 from tuner.recommend.what_if import what_if
 from tuner.slo import Slo, Verdict
 from tuner.store.run import Run
-from tuner.units import s_to_h
+from tuner.units import SECONDS_PER_MINUTE, s_to_h
 
 EXIT_CODES = {Verdict.MET: 0, Verdict.VIOLATED: 3, Verdict.INCONCLUSIVE: 4}
 WORDS = {Verdict.MET: "PASS", Verdict.VIOLATED: "FAIL", Verdict.INCONCLUSIVE: "INCONCLUSIVE"}
@@ -208,9 +208,13 @@ def refuse_not_live(
 
     Raises
     ------
-    EndpointError
-        If it is not what scales the endpoint now.
+    EndpointError, InputError
+        If it is not what scales the endpoint now, or AWS is told of a faster clock.
     """
+    if args.minute_seconds not in (None, SECONDS_PER_MINUTE) and not driver.aws.local:
+        raise InputError(
+            "AWS has real minutes", value=args.minute_seconds, allowed="60 (--minute-seconds)"
+        )
     diff = plan_apply(driver, *policy_to_apply(document))
     if not diff.empty:
         changes = "; ".join(str(c) for c in diff.changes if c.action != "keep")
@@ -240,7 +244,7 @@ def refuse_not_live(
 def _most_requests(plan: Plan, minute_s: float) -> float:
     """Requests per real minute, summed over control minutes, that the plan's limits allow."""
     most = min(plan.load.max_requests, plan.load.raw_requests_per_stage or plan.load.max_requests)
-    return most * 60.0 / minute_s
+    return most * SECONDS_PER_MINUTE / minute_s
 
 
 def refuse_beyond_limits(
@@ -254,7 +258,7 @@ def refuse_beyond_limits(
         If the replay would pass one.
     """
     minutes = len(piece.requests_per_min)
-    if minutes * minute_s > plan.load.max_minutes * 60.0:
+    if minutes * minute_s > plan.load.max_minutes * SECONDS_PER_MINUTE:
         raise InputError(
             "the replay takes longer than load.max_minutes allows",
             value=duration_text(minutes * minute_s),

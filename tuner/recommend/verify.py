@@ -9,18 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.interval import Interval
 from tuner.recommend.replay import Forecast
 from tuner.recommend.verify_types import Comparison, MinuteSeen
 from tuner.slo import LatencyObjective, Measure, Slo, Verdict
-from tuner.stats.proportions import clopper_pearson, exceedance_interval, share_interval
+from tuner.stats.proportions import (
+    ShareEstimate,
+    clopper_pearson,
+    independent_share,
+    share_interval,
+)
 from tuner.stats.quantiles import rank_of
 from tuner.stats.requests import RequestLog
+from tuner.units import SECONDS_PER_MINUTE
 
 FloatArray = NDArray[np.float64]
 
 TOLERANCE_MIN = 2
 """Minutes the endpoint may be behind the slowest forecast: one of them is the phase of its
 minutes against the replay's, the other the time until a poll shows a change."""
+LEVEL = 0.95
+PARTS = 6
+"""Parts of a minute between which bursts of late requests show."""
 SURE = 0.99
 """A single minute is called bad when its share of late requests is above the allowance for sure."""
 
@@ -54,12 +64,8 @@ class Seen:
     @property
     def requests_per_min(self) -> FloatArray:
         """Requests per real minute in each control minute, shape (minutes,)."""
-        return self._per_minute(np.ones(len(self.log), np.bool_)) * (60.0 / self.minute_s)
-
-    def _per_minute(self, which: NDArray[np.bool_]) -> FloatArray:
-        minute = (self.log.scheduled_s / self.minute_s).astype(np.int64)
-        at = np.minimum(minute[which], self.minutes - 1)
-        return np.bincount(at, minlength=self.minutes).astype(np.float64)
+        counted = np.bincount(_minute_index(self), minlength=self.minutes)
+        return counted * (SECONDS_PER_MINUTE / self.minute_s)
 
     def late(self, objective: LatencyObjective) -> NDArray[np.bool_]:
         """Which requests missed an objective, shape (n,)."""
@@ -117,7 +123,7 @@ def judge(
 def _requests(
     objective: LatencyObjective, seen: Seen, expected: float, *, meets: bool
 ) -> Comparison:
-    estimate = exceedance_interval(times_s(seen.log, objective), objective.threshold_s)
+    estimate = _share(seen, seen.late(objective))
     limit = max(objective.allowance, expected) if meets else objective.allowance
     verdict = estimate.verdict(limit)
     share = estimate.interval
@@ -130,6 +136,32 @@ def _requests(
     if verdict is Verdict.INCONCLUSIVE:
         sentence += " More requests would decide: replay more minutes."
     return Comparison(f"requests:{objective.name}", verdict, expected, share.mid, limit, sentence)
+
+
+def _share(seen: Seen, late: NDArray[np.bool_]) -> ShareEstimate:
+    """Share over the replay. Minutes differ as their load does, which is no uncertainty.
+
+    What is uncertain is what happens inside a minute: the variance is that of parts of a minute
+    around the minute's own share, and late requests that come in bursts widen it.
+    """
+    n, count = len(late), int(np.count_nonzero(late))
+    if count in (0, n):
+        return independent_share(count, n)
+    minute = _minute_index(seen)
+    total = np.bincount(minute, minlength=seen.minutes)
+    share = np.bincount(minute[late], minlength=seen.minutes) / np.maximum(total, 1)
+    first = np.cumsum(total) - total
+    part = minute * PARTS + (np.arange(n) - first[minute]) * PARTS // total[minute]
+    cells = np.bincount(part, minlength=seen.minutes * PARTS)
+    found = np.bincount(part[late], minlength=seen.minutes * PARTS)
+    off = found - cells * np.repeat(share, PARTS)
+    alone = float((total * share * (1.0 - share)).sum())
+    inflation = max(1.0, float((off**2).sum()) * PARTS / (PARTS - 1) / max(alone, 1e-12))
+    variance = inflation * alone / n**2
+    p = count / n
+    effective = min(float(n), p * (1.0 - p) / variance) if variance > 0.0 else float(n)
+    low, high = clopper_pearson(p * effective, effective, LEVEL)
+    return ShareEstimate(Interval(min(low, p), p, max(high, p), LEVEL), count, n, inflation)
 
 
 def _quantile(objective: LatencyObjective, seen: Seen) -> str:
