@@ -117,7 +117,7 @@ def trial(seed: int, *, by_clock: bool) -> tuple[float | None, float, float, flo
 
 def rows(quick: bool) -> list[Row]:
     """The benchmark's figures."""
-    trials = 4 if quick else 20
+    trials = 3 if quick else 20
     clocked = [trial(s, by_clock=True) for s in range(trials)]
     anywhere = [trial(100 + s, by_clock=False) for s in range(trials)]
     written = [t for t in clocked if t[0] is not None]
