@@ -162,19 +162,21 @@ def test_a_stopped_worker_is_given_up(null_port: int, monkeypatch: pytest.Monkey
         assert "worker 0" in hurt.health.void_reasons[0]
 
 
-def test_a_worker_joins_between_stages_and_leaves_with_the_master(null_port: int) -> None:
+def test_a_worker_that_joins_in_a_stage_carries_the_next_and_leaves_with_the_master(
+    null_port: int,
+) -> None:
     with LocustSession(target(null_port), BODY, workers=1, listen=("127.0.0.1", 0)) as session:
-        session.measure(stage(duration_s=0.3))
+        session.start()
         joined = subprocess.Popen(
             [sys.executable, "-c",
              "from tuner.load.remote import run_worker;"
              f"run_worker('127.0.0.1', {session.port}, once=True)"],
         )  # fmt: skip
         limit = time.monotonic() + 20
-        workers = 1
-        index = 1
+        workers, index = 1, 0
         while workers < 2 and time.monotonic() < limit:
-            result = session.measure(stage(index, duration_s=0.5, rate_per_s=400.0))
+            # Longer than a worker takes to start, so that it meets a stage under way.
+            result = session.measure(stage(index, duration_s=2.0, rate_per_s=200.0))
             workers = result.health.workers
             index += 1
         assert workers == 2
@@ -306,6 +308,17 @@ def test_hanging_requests_end_as_timeouts_and_are_counted_in_flight() -> None:
     assert result.windows[0].quantile_s(0.5) == np.inf
 
 
+def test_a_pool_that_is_all_waiting_is_told_from_a_slow_generator() -> None:
+    with (
+        loopback.running("--delay-s", "0.5") as port,
+        LocustSession(target(port, connections=4), BODY) as session,
+    ):
+        result = session.measure(stage(rate_per_s=60.0, duration_s=0.8))
+    reason = next(r for r in result.health.void_reasons if "late" in r)
+    assert "every connection was still waiting" in reason
+    assert "load.connections" in (result.health.remedy or "")
+
+
 def test_too_many_requests_to_keep_leave_windows_only(null_port: int) -> None:
     with LocustSession(target(null_port), BODY, keep_raw_requests=50) as session:
         result = session.measure(stage())
@@ -317,6 +330,8 @@ def test_too_many_requests_to_keep_leave_windows_only(null_port: int) -> None:
 def test_a_timeout_that_hides_the_slo_is_refused() -> None:
     with pytest.raises(InputError, match="too short"):
         LocustSession(target(1, timeout_s=1.0), BODY, slo_s=0.3)
+    with pytest.raises(InputError, match="no generator process"):
+        LocustSession(target(1), BODY, workers=0)
     LocustSession(target(1, timeout_s=1.2), BODY, slo_s=0.3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tuner.campaign.types import (
     StageSpec,
 )
 from tuner.errors import RunDirectoryError
-from tuner.stats.histogram import windows_of
+from tuner.stats.histogram import LatencyHistogram, windows_of
 from tuner.stats.requests import Outcome, RequestLog
 from tuner.store.columns import pack_log, unpack_log
 from tuner.store.run import JOURNAL, Run
@@ -149,3 +150,21 @@ def test_a_damaged_stage_file_is_refused(tmp_path: Path, damage: str) -> None:
         path.write_bytes(data[:-50] + bytes(50))
     with Run.open(tmp_path / "r") as run, pytest.raises(RunDirectoryError, match="damaged"):
         run.stages()
+
+
+def test_gaps_between_chunks_and_labels_of_the_load_are_kept(tmp_path: Path) -> None:
+    gaps = LatencyHistogram.of([1e-3, 2e-3, 2e-3, 0.4])
+    plain = make_stage()
+    health = replace(plain.health, open_loop=False, clock_shared=False)
+    with Run.create(tmp_path / "r", {}) as run:
+        run.add_stage(replace(plain, chunk_gaps=gaps, health=health))
+        run.add_stage(make_stage(1))
+    with Run.open(tmp_path / "r") as run:
+        kept, other = run.stages()
+    assert kept.chunk_gaps is not None
+    assert kept.chunk_gaps.index.tolist() == gaps.index.tolist()
+    assert kept.chunk_gaps.count.tolist() == [1, 2, 1]
+    assert not kept.health.open_loop
+    assert not kept.health.clock_shared
+    assert other.chunk_gaps is None
+    assert other.health.clock_shared

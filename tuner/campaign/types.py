@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from tuner.stats.histogram import Window
+from tuner.stats.histogram import LatencyHistogram, Window
 from tuner.stats.requests import RequestLog
 
 
@@ -102,7 +102,8 @@ class StageResult:
 
     ``log`` is None when the stage was too long to keep raw; ``windows`` always covers it.
     ``started_at_unix_s`` is when the measured window opened. ``error_samples`` holds a few
-    distinct error texts with their counts (untrusted text).
+    distinct error texts with their counts (untrusted text). ``chunk_gaps`` are the times
+    between the parts of streamed answers; None where nothing came in parts.
     """
 
     spec: StageSpec
@@ -114,6 +115,7 @@ class StageResult:
     cpu_utilization_percent: float | None = None
     in_flight_at_start: int = 0
     in_flight_at_end: int = 0
+    chunk_gaps: LatencyHistogram | None = None
 
     @property
     def void(self) -> bool:

@@ -26,6 +26,11 @@ STAGE_FIELDS = (
     "requests",
     "failures",
     "void",
+    "open_loop",
+    "clock_shared",
+    "chunk_gap_p50_s",
+    "chunk_gap_p95_s",
+    "chunk_gap_p99_s",
 )
 REQUEST_FIELDS = (
     "stage",
@@ -82,9 +87,18 @@ def _stages_csv(stages: tuple[StageResult, ...]) -> str:
                 s.requests,
                 s.failures,
                 int(s.void),
+                int(s.health.open_loop),
+                int(s.health.clock_shared),
+                *_gap_quantiles(s),
             )
         )
     return text.getvalue()
+
+
+def _gap_quantiles(stage: StageResult) -> tuple[str, ...]:
+    gaps = stage.chunk_gaps
+    quantiles = (0.5, 0.95, 0.99)
+    return tuple("" if gaps is None else repr(gaps.quantile_s(q)) for q in quantiles)
 
 
 def _requests_csv(stages: list[StageResult]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner.campaign.types import GeneratorHealth
-from tuner.commands.tables import knob_tables
+from tuner.commands.tables import gap_tables, knob_tables
 from tuner.commands.ui import duration_text
 from tuner.commands.verified import KEY
 from tuner.commands.verified import tables as verification_tables
@@ -91,7 +91,11 @@ def report_data(
         ),
         tfvars=tfvars,
         snippets=_snippets(recorded, recommendation) if tfvars is not None else (),
-        tables=(*knob_tables(recommendation), *verification_tables(recommendation)),
+        tables=(
+            *knob_tables(recommendation),
+            *gap_tables(stages),
+            *verification_tables(recommendation),
+        ),
         duration_s=seconds,
         money_spent_usd=hours * price if price is not None else None,
     )

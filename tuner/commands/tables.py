@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from tuner.campaign.types import StageResult
 from tuner.interval import Interval
 from tuner.recommend.density_types import Density
 from tuner.recommend.types import Recommendation, RightSizing, SignalChoice, Standing, TypeCost
@@ -18,6 +20,7 @@ from tuner.report.words import (
     money_interval,
     percent,
 )
+from tuner.units import s_to_ms
 
 STANDINGS = {
     Standing.CHEAPEST: "take it",
@@ -45,6 +48,24 @@ def knob_tables(recommendation: Recommendation | None) -> tuple[Table, ...]:
     if recommendation.models is not None:
         tables.append(model_table(recommendation.models))
     return tuple(tables)
+
+
+def gap_tables(stages: Sequence[StageResult]) -> tuple[Table, ...]:
+    """Times between the parts of streamed answers, stage by stage; none without any."""
+    found = [(s, s.chunk_gaps) for s in stages if s.chunk_gaps is not None and s.chunk_gaps.total]
+    if not found:
+        return ()
+    rows = tuple(
+        (
+            f"{s.spec.index} {s.spec.kind.value}",
+            f"{s.spec.rate_per_s:.4g}/s on {s.spec.instance_count}",
+            f"{gaps.total:,}",
+            *(f"{s_to_ms(gaps.quantile_s(q)):.3g} ms" for q in (0.5, 0.95, 0.99)),
+        )
+        for s, gaps in found
+    )
+    header = ("stage", "load", "gaps", "p50", "p95", "p99")
+    return (Table("Gaps between the chunks of streamed answers", header, rows),)
 
 
 def model_table(density: Density) -> Table:

@@ -198,7 +198,9 @@ class MasterCluster:
         self._mark_dead()
         workers = self._live()
         if not workers:
-            raise GeneratorError("every generator worker is gone", hint="start the run again")
+            raise GeneratorError(
+                "every generator worker is gone", hint="start the run again with --resume"
+            )
         self._stage = head["stage"]
         self._spawn_users(workers, head["rate_per_s"])
         opens = time.monotonic() + SPREAD_S + head["settle_s"]

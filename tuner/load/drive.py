@@ -272,7 +272,7 @@ def gather_stage(
     at_start = engine.in_flight
     engine.in_flight_max = at_start
     engine.errors.clear()
-    engine.credentials_refused = engine.local_faults = 0
+    engine.credentials_refused = engine.local_faults = engine.without_connection = 0
     del engine.tick_lags[:]
     engine.flush()
     engine.gaps = LatencyHistogram.of([])
@@ -291,6 +291,7 @@ def gather_stage(
         "loop_lag_p99_s": float(np.quantile(lags, 0.99)) if lags.size else 0.0,
         "credentials_refused": engine.credentials_refused,
         "local_faults": engine.local_faults,
+        "without_connection": engine.without_connection,
         "opened_at_unix_s": time.time() - time.monotonic() + opens,
         "errors": engine.errors.items(),
     }

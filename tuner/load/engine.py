@@ -88,7 +88,10 @@ class HttpEngine(EngineBase):
         now = _now()
         # Waiting for the peer to accept is the peer's time; waiting because the generator
         # may open no more connections is the generator's, and shows as send lag.
-        sent = now if len(self._all) < self.target.connections else NAN
+        sent = now
+        if len(self._all) >= self.target.connections:
+            sent = NAN
+            self.without_connection += 1
         self._line.append((scheduled_s, payload, sent, now + self.target.timeout_s))
         self._connect_for_line()
 

@@ -25,7 +25,8 @@ class EngineBase:
     """Counters, the row buffer and a regular tick on the loop.
 
     ``picks`` yields payload indices without end. ``tick_lags`` holds how late each tick was,
-    ``local_faults`` counts sockets this machine would not give, ``chunk_gaps`` takes the times
+    ``local_faults`` counts sockets this machine would not give, ``without_connection``
+    arrivals that found every allowed connection busy, ``chunk_gaps`` takes the times
     between parts of streamed answers, which `flush` counts into ``gaps``.
     """
 
@@ -40,6 +41,7 @@ class EngineBase:
         self.in_flight_max = 0
         self.credentials_refused = 0
         self.local_faults = 0
+        self.without_connection = 0
         self.chunk_gaps = array("d")
         self.gaps = LatencyHistogram.of([])
         self.completed = 0

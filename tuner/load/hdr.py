@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.campaign.types import StageResult
-from tuner.stats.histogram import Window
+from tuner.stats.histogram import LatencyHistogram, Window
 from tuner.stats.requests import FloatArray, Outcome, RequestLog
 
 NS = 1e9
@@ -45,7 +45,18 @@ def hdr_log(results: Iterable[StageResult]) -> str:
             top = float(values.max()) * 1e3
             text = encode(values, counts).decode()
             lines.append(f"Tag={tag},{offset + start:.3f},{length:.3f},{top:.3f},{text}\n")
+        gaps = result.chunk_gaps
+        if gaps is not None and gaps.total:
+            lines.append(_gap_line(result, offset, gaps))
     return "".join(lines)
+
+
+def _gap_line(result: StageResult, offset_s: float, gaps: LatencyHistogram) -> str:
+    """Times between the parts of streamed answers, over the whole stage."""
+    middles = gaps.middles_s()
+    tag, length = f"stage{result.spec.index}-chunk_gap", result.spec.duration_s
+    text = encode(middles, gaps.count).decode()
+    return f"Tag={tag},{offset_s:.3f},{length:.3f},{float(middles.max()) * 1e3:.3f},{text}\n"
 
 
 Interval = tuple[float, float, Outcome, FloatArray, NDArray[np.int64]]

@@ -19,6 +19,7 @@ SEND_LAG_SLO_SHARE = 0.01
 LOOP_LAG_LIMIT_S = 0.005
 CPU_LIMIT = 0.70
 IDLE_CPU = 0.35
+NOTICED_SHARE = 0.01
 ARRIVALS_P = 1e-4
 """Tests run on every stage: at 1 % a campaign of thirty sound stages would often lose one.
 A generator that is the limit is rejected at any level."""
@@ -97,8 +98,18 @@ def _more_workers(spec: StageSpec, seen: Observed) -> str:
     return f"generator saturated at {achieved:.0f}/s; add workers"
 
 
+def _all_busy(seen: Observed) -> str:
+    """Words when more arrivals than the p99 hides found every connection waiting for an answer."""
+    waited = sum(s.get("without_connection", 0) for s in seen.summaries)
+    if waited <= NOTICED_SHARE * seen.scheduled:
+        return ""
+    return f": for {waited} arrivals every connection was still waiting for an answer"
+
+
 def _less_late(spec: StageSpec, seen: Observed) -> str:
-    """A late generator that was mostly idle waited for a processor, not for itself."""
+    """A late generator that was mostly idle waited for something else than itself."""
+    if _all_busy(seen):
+        return "lower the rate: the endpoint is far behind; or raise load.connections"
     cpu = max((s["cpu_share"] for s in seen.summaries), default=0.0)
     if cpu > IDLE_CPU:
         return _more_workers(spec, seen)
@@ -126,7 +137,7 @@ def _limits(spec: StageSpec, seen: Observed) -> list[tuple[str, str]]:
         faults.append(
             (
                 f"requests were sent {s_to_ms(seen.send_lag_p99_s):.2f} ms late (p99); "
-                f"limit {s_to_ms(limit):g} ms",
+                f"limit {s_to_ms(limit):g} ms{_all_busy(seen)}",
                 _less_late(spec, seen),
             )
         )

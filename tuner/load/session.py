@@ -28,7 +28,6 @@ from tuner.load.health import judge, nothing_answered
 from tuner.load.plan import SessionPlan
 from tuner.load.probe import measure_floor
 from tuner.load.target import InvokeTarget, require_timeout
-from tuner.stats.histogram import LatencyHistogram
 from tuner.workload.payloads import PayloadSet
 
 START_S = 60.0
@@ -67,8 +66,6 @@ class LocustSession:
 
     Attributes
     ----------
-    chunk_gaps
-        Stage index to the histogram of gaps between parts of streamed answers.
     answer_bytes
         Mean size of an answer in the last stage that had one.
     workers
@@ -114,7 +111,6 @@ class LocustSession:
         self._listen = listen
         self._keep_raw = keep_raw_requests
         self._orders = 0
-        self.chunk_gaps: dict[int, LatencyHistogram] = {}
         self.answer_bytes: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Any = None
@@ -342,8 +338,6 @@ class LocustSession:
             self._note_workers(head["members"])
         summaries = head["workers"]
         gaps = merged_gaps(summaries)
-        if gaps.total:
-            self.chunk_gaps[stage.index] = gaps
         if collector.answer_bytes is not None:
             self.answer_bytes = collector.answer_bytes
         log = collector.log()
@@ -367,6 +361,7 @@ class LocustSession:
             error_samples=tuple(texts),
             in_flight_at_start=sum(s["in_flight_at_start"] for s in summaries),
             in_flight_at_end=sum(s["in_flight_at_end"] for s in summaries),
+            chunk_gaps=gaps if gaps.total else None,
         )
 
     def _class_index(self) -> NDArray[np.uint16]:

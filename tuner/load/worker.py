@@ -10,6 +10,7 @@ from typing import Any
 
 import gevent
 import locust.runners
+from gevent.event import Event
 from gevent.fileobject import FileObject
 from gevent.queue import Queue
 
@@ -83,11 +84,19 @@ class WorkerAgent:
         self._environment = ManagedEnvironment()
         self._hand = StageHand(self._environment)
         self._outbox: Any = Queue()
+        self._configured = Event()
         self.runner = self._environment.create_worker_runner(host, port)
+        self._spawn = self.runner.start_worker
+        # Locust gives users to a worker that joins in a stage before it knows their classes.
+        self.runner.start_worker = self._start_users  # type: ignore[method-assign]
         self.runner.register_message(CONFIG, self._on_config)
         self.runner.register_message(STAGE, self._on_stage)
         self._writer = gevent.spawn(self._write)
         self._hello()
+
+    def _start_users(self, user_classes_count: dict[str, int], **more: Any) -> None:
+        self._configured.wait()
+        self._spawn(user_classes_count, **more)
 
     def _hello(self) -> None:
         about = {"pid": os.getpid(), "machine": machine_id(), "host": os.uname().nodename}
@@ -104,6 +113,7 @@ class WorkerAgent:
         try:
             self._environment.adopt(SessionPlan.decode(msg.data["head"], msg.data["blob"]))
             self._hand.prepare()
+            self._configured.set()
         except TunerError as error:
             self._emit("worker_fault", {"text": str(error)}, b"")
         else:

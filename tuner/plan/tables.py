@@ -96,7 +96,7 @@ class LoadTable(Table):
     settle_s: Annotated[float, Field(ge=0, le=600)] = 15.0
     timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
     max_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    connections: Annotated[int, Field(ge=1, le=60_000)] = 256
+    connections: Annotated[int, Field(ge=1, le=60_000)] = 2048
     workers: Annotated[int, Field(ge=0, le=256)] = 1
     client: Literal["fast", "boto3"] = "fast"
     max_minutes: Positive = 120.0

@@ -7,7 +7,10 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from tuner.campaign.types import GeneratorHealth, ScaleEvent, StageKind, StageSpec
+from tuner.stats.histogram import LatencyHistogram
 
 
 def to_json(value: object) -> str:
@@ -63,3 +66,16 @@ def event_of(text: str) -> ScaleEvent:
     data = from_json(text)
     milestones = tuple((str(n), float(t)) for n, t in data.pop("milestones"))
     return ScaleEvent(**data, milestones=milestones)
+
+
+def bins_of(histogram: LatencyHistogram) -> list[list[int]]:
+    """A histogram as bins and counts."""
+    return [histogram.index.tolist(), histogram.count.tolist()]
+
+
+def histogram_of(bins: list[list[int]] | None) -> LatencyHistogram | None:
+    """The inverse of `bins_of`; None stays None."""
+    if bins is None:
+        return None
+    index, count = bins
+    return LatencyHistogram(np.array(index, np.int32), np.array(count, np.int64))

@@ -190,12 +190,14 @@ class Run:
             data = pack_log(result.log)
             name, digest = f"stages/{index:04d}.npz", hashlib.sha256(data).hexdigest()
             write_whole(self.path / name, data)
-        details = {
+        details: dict[str, object] = {
             "error_samples": [list(e) for e in result.error_samples],
             "cpu_utilization_percent": result.cpu_utilization_percent,
             "in_flight_at_start": result.in_flight_at_start,
             "in_flight_at_end": result.in_flight_at_end,
         }
+        if result.chunk_gaps is not None:
+            details["chunk_gaps"] = records.bins_of(result.chunk_gaps)
         with self._db:
             self._db.execute(
                 "INSERT INTO stage VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -247,6 +249,7 @@ class Run:
             cpu_utilization_percent=more["cpu_utilization_percent"],
             in_flight_at_start=more["in_flight_at_start"],
             in_flight_at_end=more["in_flight_at_end"],
+            chunk_gaps=records.histogram_of(more.get("chunk_gaps")),
         )
 
     # -- scale events, notes, restore records ---------------------------------------------
