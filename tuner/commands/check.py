@@ -6,13 +6,14 @@ import argparse
 from pathlib import Path
 
 from tuner.commands.inputs import campaign_of, price_in, traffic_of, traffic_text
+from tuner.commands.legs import legs_of, require_prices
 from tuner.commands.preview import estimate_of
 from tuner.commands.session import open_endpoint, payloads_of
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind
 from tuner.endpoints.operations import iam_policy
 from tuner.endpoints.protocol import Finding
-from tuner.plan.parse import load_plan
+from tuner.plan.parse import Plan, load_plan
 
 MARKS = {"ok": "ok  ", "warn": "warn", "stop": "STOP"}
 
@@ -36,15 +37,27 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         ui.result(f"ok    traffic {traffic.name}: peak {traffic.peak_per_min:,.0f} per minute")
         for note in traffic.notes:
             ui.result(f"      {note}")
+    legs = legs_of(plan)
+    require_prices(legs)
+    stopped = False
+    for leg in legs:
+        if len(legs) > 1:
+            ui.result(f"ok    instance type {leg.name}")
+        findings = _look(leg.plan, ui, agreed=args.yes_this_is_production)
+        for finding in findings:
+            ui.result(finding_text(finding))
+        stopped = stopped or any(f.level == "stop" for f in findings)
+    return 2 if stopped else 0
+
+
+def _look(plan: Plan, ui: Ui, *, agreed: bool) -> tuple[Finding, ...]:
+    """What one campaign depends on."""
     with open_endpoint(plan, ui) as opened:
         instance_type = plan.capacity.instance_type or opened.state.instance_type
         price = price_in(plan, instance_type)
-        config = campaign_of(plan, opened.routing, payloads, price)
+        config = campaign_of(plan, opened.routing, payloads_of(plan), price)
         estimate = estimate_of(plan, config, price)
-        findings = opened.driver.preflight(estimate, production_agreed=args.yes_this_is_production)
-    for finding in findings:
-        ui.result(finding_text(finding))
-    return 2 if any(f.level == "stop" for f in findings) else 0
+        return opened.driver.preflight(estimate, production_agreed=agreed)
 
 
 def finding_text(finding: Finding) -> str:
