@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from e2e_tools import QUICK_PLAN, Tuner
+from e2e_tools import QUICK_PLAN, Tuner, command, environment
 
 from tuner.emulator.presets import preset_text
 from tuner.emulator.process import EmulatorProcess
@@ -109,9 +111,28 @@ def test_a_sound_policy_passes_and_nothing_but_requests_is_sent(
     assert any("Successful" in a for a in found["activities"])
     assert max(seen) == max(m["predicted_instances"] for m in found["minutes"])
     assert (applied / "terraform.tfvars").is_file()
-    again = tuner("recommend", applied, "--no-report", "--json")
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["verification"]["verdict"] == "MET"
+
+
+def test_ctrl_c_ends_a_replay_and_leaves_everything_as_it_was(
+    applied: Path, emulator: EmulatorProcess, no_process_left: None
+) -> None:
+    before = scaling(emulator)
+    kept = (applied / "verification.json").read_bytes()
+    process = subprocess.Popen(
+        command("verify", applied, "--plain"), env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    said = iter(process.stderr.readline, "")
+    assert any(line.startswith("replaying") for line in said), process.wait()
+    assert any("minute" in line for line in said), "the replay has begun"
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) == 130, rest
+    assert "were not changed" in rest
+    assert "Traceback" not in rest
+    assert scaling(emulator) == before
+    assert (applied / "verification.json").read_bytes() == kept
 
 
 def test_a_failed_verification_blocks_terraform_until_overridden(

@@ -166,6 +166,9 @@ def _verify(
     driver = opened.driver
     assert isinstance(driver, SageMakerEndpoint)
 
+    if not promise.meets:
+        ui.warn("in simulation this policy does not hold the budgets of the whole traffic")
+
     def waiting(now: EndpointState, waited_s: float) -> None:
         headline = f"waiting until {now.name} is settled: {now.status}"
         ui.tick(Tick(headline, waited_s, None, 0.0))

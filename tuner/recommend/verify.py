@@ -64,7 +64,7 @@ class Seen:
     @property
     def requests_per_min(self) -> FloatArray:
         """Requests per real minute in each control minute, shape (minutes,)."""
-        counted = np.bincount(_minute_index(self), minlength=self.minutes)
+        counted = np.bincount(_minute_index(self), minlength=self.minutes).astype(np.float64)
         return counted * (SECONDS_PER_MINUTE / self.minute_s)
 
     def late(self, objective: LatencyObjective) -> NDArray[np.bool_]:
