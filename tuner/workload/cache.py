@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 FloatArray = NDArray[np.float64]
 
@@ -36,6 +35,8 @@ def characteristic_time(shares: FloatArray, slots: float) -> float:
         raise ValueError(f"slots must be above 0: {slots}")
     if slots >= len(shares):
         return float("inf")
+
+    from scipy.optimize import brentq
 
     def excess(log_time: float) -> float:
         return float(-np.expm1(-shares * np.exp(log_time)).sum() - slots)
