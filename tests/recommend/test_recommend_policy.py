@@ -11,12 +11,14 @@ from recommend_samples import SLO, capacity, true_rate
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.errors import InputError, InsufficientDataError
+from tuner.queueing.capacity import CapacityModel
 from tuner.recommend.constraints import Constraints, parse_resilience
 from tuner.recommend.evaluate import without
 from tuner.recommend.prices import PRICES
 from tuner.recommend.rates import allowance_of, safe_rates, table_rates
 from tuner.recommend.recommend import recommend
 from tuner.recommend.schedule import merged
+from tuner.recommend.setup import prepare
 from tuner.recommend.types import Failing, Recommendation
 from tuner.recommend.what_if import what_if
 from tuner.slo import Verdict
@@ -396,3 +398,41 @@ def test_losing_two_instances_is_stricter_than_losing_one() -> None:
         assert got.chosen is not None
         used.append(got.chosen.expected.instance_hours_per_day.mid)
     assert used[1] > used[0] + 15.0
+
+
+def test_where_the_launch_lag_comes_from_is_said() -> None:
+    traffic = make_traffic("diurnal", peak_per_min=20_000.0, days=4, seed=1)
+    constraints = Constraints("ml.m5.xlarge")
+    measured = replace(capacity(), launch_lag_s=(200.0, 260.0))
+
+    def words(model: CapacityModel, lag: float | None) -> tuple[str, list[str]]:
+        answer = recommend(model, traffic, slo=SLO, constraints=constraints, launch_lag_s=lag)
+        assert answer.basis is not None
+        return answer.basis.launch_lag_source, [w for w in answer.warnings if "aunches" in w]
+
+    source, said = words(capacity(), None)
+    assert source == "assumed"
+    assert "No scale-out was measured" in said[0]
+    source, said = words(capacity(), 240.0)
+    assert source == "given"
+    assert "240 s, as given; no scale-out was measured" in said[0]
+    source, said = words(measured, 240.0)
+    assert source == "given"
+    assert "as given; those measured lasted 200 to 260 s" in said[0]
+    assert words(measured, None) == ("measured", [])
+
+
+def test_routing_by_least_outstanding_moves_traffic_to_new_instances() -> None:
+    traffic = make_traffic("diurnal", peak_per_min=20_000.0, days=1, seed=1)
+    for pooled in (False, True):
+        setup = prepare(
+            capacity(pooled=pooled),
+            traffic,
+            slo=SLO,
+            constraints=Constraints("ml.m5.xlarge"),
+            launch_lag_s=240.0,
+            prices=PRICES,
+            seed=0,
+            metric_curves=None,
+        )
+        assert setup.world.options(ScalingMetric.INVOCATIONS).least_outstanding is pooled

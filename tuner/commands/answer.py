@@ -47,6 +47,8 @@ from tuner.workload.traffic import TrafficProfile
 UNKNOWN_TYPE = "unknown"
 CANARY = "canary"
 """``kind`` of a run directory that tuner canary wrote."""
+CHECK_REQUESTS = 250_000
+"""Replayed one by one under the policy chosen: a fraction of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +341,7 @@ def recommendation_of(
         prices=prices_of(plan, recorded.instance_type),
         today=today_of(plan),
         seed=plan.load.seed,
+        check_requests=CHECK_REQUESTS,
         schedule=schedule_rules_of(plan),
     )
     if fitted:

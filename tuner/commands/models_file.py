@@ -7,12 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tuner.campaign.models import ModelStage
-from tuner.endpoints.models import ModelActivity
 from tuner.errors import PayloadError, RunDirectoryError
 from tuner.plan.knobs import ModelsTable
 from tuner.plan.parse import Plan
@@ -25,6 +24,9 @@ from tuner.slo import Slo
 from tuner.store.files import write_whole
 from tuner.units import s_to_us, us_to_s
 from tuner.workload.models import ModelMix, law, parse_model_trace
+
+if TYPE_CHECKING:
+    from tuner.endpoints.models import ModelActivity
 
 MODELS_FILE = "models.json"
 SCHEMA_VERSION = 1

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.campaign.types import StageKind, StageResult
 from tuner.commands.ui import Tick, Ui
-from tuner.endpoints.metrics import SETTLE_S, MetricSeries
 from tuner.endpoints.protocol import Endpoint
-from tuner.endpoints.sagemaker import SageMakerEndpoint
 from tuner.errors import EndpointError
 from tuner.plan.parse import Plan
 from tuner.queueing.capacity import CapacityModel
@@ -21,6 +19,9 @@ from tuner.slo import Verdict
 from tuner.store.run import Run
 from tuner.units import per_min_to_per_s
 from tuner.workload.profile import TrafficProfile
+
+if TYPE_CHECKING:
+    from tuner.endpoints.metrics import MetricSeries
 
 SIGNALS = "signals"
 METRICS = {"concurrency": ScalingMetric.CONCURRENCY, "cpu": ScalingMetric.CPU}
@@ -74,6 +75,10 @@ def read_signals(run: Run, driver: Endpoint, plan: Plan, ui: Ui) -> None:
     EndpointError
         If AWS refuses.
     """
+    # boto3 takes long to import, and every answer passes through this module.
+    from tuner.endpoints.metrics import SETTLE_S
+    from tuner.endpoints.sagemaker import SageMakerEndpoint
+
     stages = run.stages()
     wanted = len(metrics_of(plan)) > 1
     if not wanted or not stages or not isinstance(driver, SageMakerEndpoint):

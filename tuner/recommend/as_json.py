@@ -306,6 +306,7 @@ def _evidence(recommendation: Recommendation) -> dict[str, object]:
             "policies": basis.policies,
             "launch_lag_s": list(basis.launch_lag_s),
             "launch_lag_measured": basis.launch_lag_measured,
+            "launch_lag_source": basis.launch_lag_source,
             "budget_requests": basis.budget_requests,
             "budget_minutes": basis.budget_minutes,
             "resilience": {

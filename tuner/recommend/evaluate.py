@@ -121,7 +121,7 @@ def score_at(
         worlds = [world.at(f) for f in factors]
         return [score_at(w, grid, (1.0,), days=days, launch=launch)[0] for w in worlds]
     traffic = world.days if days is None else days
-    options = roomy(world.options(grid.metric), grid, float(traffic.max()))
+    options = roomy(world.options(grid.metric), grid)
     options = replace(options, chance_repeats_after=len(world.days))
     lose = world.resilience
     tables = [scaled_table(world.table, f) for f in factors]
@@ -139,16 +139,15 @@ def score_at(
     return [replace(made[i], unsafe=1.0 - results[n + i].spare_safe_share) for i in range(n)]
 
 
-def roomy(options: SimulationOptions, grid: PolicyGrid, peak_per_min: float) -> SimulationOptions:
+def roomy(options: SimulationOptions, grid: PolicyGrid) -> SimulationOptions:
     """Options that keep the simulator's tables (days x instance counts) inside the memory.
 
-    Many days of a large fleet are simulated in several blocks instead of one.
+    Many days of a large fleet are simulated in several blocks instead of one. Policies on
+    invocations need no such tables.
     """
-    largest = int(grid.max_capacity.max())
     if grid.metric is ScalingMetric.INVOCATIONS:
-        wish = math.ceil(peak_per_min / float(grid.target_value.min()))
-        largest = min(largest, max(wish, int(grid.min_capacity.max())))
-    days = max(1, DAYS_BY_COUNTS // max(1, largest))
+        return options
+    days = max(1, DAYS_BY_COUNTS // int(grid.max_capacity.max()))
     return replace(options, lanes_per_block=min(options.lanes_per_block, days * len(grid)))
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq, minimize_scalar
-from scipy.stats import chi2
+from scipy.special import chdtrc, chdtri
 
 from tuner.campaign.models import ModelStage
 from tuner.interval import Interval
@@ -153,6 +152,8 @@ def fit_memory(
     A quasi-binomial likelihood of the cold counts under Che's approximation; the interval is
     the profile's, widened by the clumping of cold requests in time.
     """
+    from scipy.optimize import minimize_scalar
+
     cold = cold_counts(stages, split)
     if cold.sum() < LEAST_COLD:
         return None
@@ -182,7 +183,7 @@ def fit_memory(
     low, high = float(grid[max(at - 1, 0)]), float(grid[min(at + 1, len(grid) - 1)])
     found = minimize_scalar(lost, bounds=(low, high), method="bounded")
     mid = float(found.x)
-    allowed = float(found.fun) + 0.5 * inflation * float(chi2.ppf(level, 1))
+    allowed = float(found.fun) + 0.5 * inflation * float(chdtri(1, 1.0 - level))
     slots = Interval(*_profile(lost, mid, allowed, 0.5, most), level)
     return MemoryFit(slots, load_s, *_check(stages, cold, expected(mid), inflation, mid))
 
@@ -196,6 +197,8 @@ def _load_s(stages: Sequence[ModelStage], split: ColdSplit) -> float:
 def _profile(
     lost: Callable[[float], float], mid: float, allowed: float, least: float, most: float
 ) -> tuple[float, float, float]:
+    from scipy.optimize import brentq
+
     def over(slots: float) -> float:
         return lost(slots) - allowed
 
@@ -217,7 +220,7 @@ def _check(
     used = expected >= 5.0
     if np.count_nonzero(used) > 1:
         x2 = float((((cold - expected) ** 2 / (expected * (1.0 - share)))[used]).sum() / inflation)
-        p = float(chi2.sf(x2, np.count_nonzero(used) - 1))
+        p = float(chdtrc(np.count_nonzero(used) - 1, x2))
         worst = float(np.max(np.abs(cold - expected)[used] / expected[used]))
         if p < MISFIT_P and worst > MISFIT:
             return False, (

@@ -143,7 +143,7 @@ def _late(
 ) -> FloatArray:
     """Late requests expected in each stretch at the low end of the capacity."""
     grid = grid_of([(policy, bounds)])
-    options = roomy(_options(world, policy, start_count), grid, float(windows.max()))
+    options = roomy(_options(world, policy, start_count), grid)
     table = scaled_table(world.table, world.low_factor)
     found = simulate(grid, windows, table, world.launch, seed=world.seed, options=options)
     late: FloatArray = found.violating_requests[0]

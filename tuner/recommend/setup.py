@@ -24,6 +24,8 @@ from tuner.workload.profile import TrafficProfile
 
 ASSUMED_LAUNCH_LAG_S = (240.0, 300.0, 360.0)
 """When no scale-out was measured: CPU instances take minutes, and AWS publishes no figure."""
+MEASURED, GIVEN, ASSUMED = "measured", "given", "assumed"
+"""Where a launch lag comes from."""
 FEW_DAYS = 7
 TINY_SHARE = 0.05
 LARGEST_RATE_TABLE = 2000
@@ -37,7 +39,7 @@ class Setup:
     ground: Ground
     budgets: Budgets
     days: DaySet
-    lag_measured: bool
+    lag_source: str
     warnings: tuple[str, ...]
     traffic: TrafficProfile
 
@@ -48,7 +50,8 @@ class Setup:
             chosen_on_days=tuple(chosen_on),
             scored_on_days=tuple(scored_on),
             launch_lag_s=self.world.launch.seconds,
-            launch_lag_measured=self.lag_measured,
+            launch_lag_measured=self.lag_source == MEASURED,
+            launch_lag_source=self.lag_source,
             policies=policies,
             budget_requests=self.budgets.requests,
             budget_minutes=self.budgets.minutes,
@@ -82,7 +85,7 @@ def prepare(
     """
     table = table_of(capacity)
     days = split_days(traffic)
-    launch, measured = _launch(capacity, launch_lag_s)
+    launch, source = _launch(capacity, launch_lag_s)
     allowance = allowance_of(capacity, slo)
     mid_rate = capacity.by_count[0].rate_per_s.mid
     mean_count = max(1.0, per_min_to_per_s(float(days.requests_per_min.mean())) / mid_rate)
@@ -111,25 +114,36 @@ def prepare(
         constraints.resilient_minutes,
         constraints.resilience,
     )
-    warnings = _warnings(capacity, world, ground, days, traffic, measured, constraints)
-    return Setup(world, ground, budgets, days, measured, warnings, traffic)
+    warnings = _warnings(capacity, world, ground, days, traffic, source, constraints)
+    return Setup(world, ground, budgets, days, source, warnings, traffic)
 
 
 def _launch(
     capacity: CapacityModel, given: Sequence[float] | float | None
-) -> tuple[LaunchLag, bool]:
-    measured = given is None and bool(capacity.launch_lag_s)
+) -> tuple[LaunchLag, str]:
     seconds: Sequence[float] | float = ASSUMED_LAUNCH_LAG_S
+    source = ASSUMED
     if given is not None:
-        seconds = given
-    elif measured:
-        seconds = capacity.launch_lag_s
+        seconds, source = given, GIVEN
+    elif capacity.launch_lag_s:
+        seconds, source = capacity.launch_lag_s, MEASURED
     try:
-        return LaunchLag.of(seconds), measured
+        return LaunchLag.of(seconds), source
     except ValueError:
         raise InputError(
             "a launch lag cannot be used", value=seconds, allowed="seconds, 0 to 86400"
         ) from None
+
+
+def _launch_words(launch: LaunchLag, source: str, measured_s: Sequence[float]) -> str:
+    """What launches were taken to last, and why not what was measured."""
+    lags = ", ".join(f"{s:g}" for s in launch.seconds)
+    if source == ASSUMED:
+        return f"No scale-out was measured; launches are taken to last {lags} s."
+    if not measured_s:
+        return f"Launches are taken to last {lags} s, as given; no scale-out was measured."
+    seen = f"{min(measured_s):.0f} to {max(measured_s):.0f} s"
+    return f"Launches are taken to last {lags} s, as given; those measured lasted {seen}."
 
 
 def _curves(
@@ -159,15 +173,14 @@ def _warnings(
     ground: Ground,
     days: DaySet,
     traffic: TrafficProfile,
-    lag_measured: bool,
+    lag_source: str,
     constraints: Constraints,
 ) -> tuple[str, ...]:
     said = list(capacity.warnings)
     if traffic.gaps or days.left_out:
         said += [n for n in (*traffic.notes, *days.notes) if "missing" in n or "no record" in n]
-    if not lag_measured:
-        lags = ", ".join(f"{s:g}" for s in world.launch.seconds)
-        said.append(f"No scale-out was measured; launches are taken to last {lags} s.")
+    if lag_source != MEASURED:
+        said.append(_launch_words(world.launch, lag_source, capacity.launch_lag_s))
     if days.is_part_day:
         said.append("The traffic is shorter than a day: nothing is known about the other hours.")
     elif days.count < FEW_DAYS:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import special
 
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.interval import Interval
@@ -191,6 +191,9 @@ def _basis(metric: ScalingMetric, u: FloatArray, n: FloatArray) -> FloatArray:
 
 
 def _solve(design: FloatArray, values: FloatArray, weight: FloatArray) -> FloatArray:
+    # It takes a while to import, and most answers do without.
+    from scipy import optimize
+
     found, _ = optimize.nnls(design * weight[:, None], values * weight)
     return np.asarray(found, np.float64)
 
@@ -211,7 +214,7 @@ def value_interval(fitted: FittedSignal, value: float, level: float = 0.95) -> I
     each = np.array([np.interp(at, curve.utilization, m) for m in members])
     m = len(each)
     se = math.sqrt((m - 1) / m * float(((each - each.mean()) ** 2).sum()))
-    reach = float(stats.t.ppf(0.5 + level / 2.0, max(m - 1, 1))) * se
+    reach = float(special.stdtrit(max(m - 1, 1), 0.5 + level / 2.0)) * se
     return Interval(max(0.0, value - reach), value, value + reach, level)
 
 

@@ -153,6 +153,8 @@ def _basis(recommendation: Recommendation) -> Pairs:
         if lags:
             ends = dict.fromkeys(words.span(lag) for lag in (lags[0], lags[-1]))
             known = "measured" if basis.launch_lag_measured else "assumed, not measured"
+            if basis.launch_lag_source == "given":
+                known = "given, not measured here"
             facts.append(("Launch of an instance", f"{' to '.join(ends)} ({known})"))
     if price is not None:
         origin = ", ".join(p for p in (price.source, price.date) if p)
