@@ -108,7 +108,8 @@ def test_the_ensemble_carries_the_doubt_of_the_interval(steps: Campaign) -> None
     interval = model.by_count[0].rate_per_s
     spread = np.log(model.ensemble[:, 0]).std(ddof=1)
     half = math.log(interval.high / interval.low) / 2.0
-    assert half / spread == pytest.approx(2.06, abs=0.05)
+    # t with 23 degrees of freedom, and a longer lower end for skewed demands.
+    assert 2.0 < half / spread < 2.4
 
 
 def test_the_same_journal_gives_the_same_answer(steps: Campaign) -> None:
@@ -438,3 +439,13 @@ def test_a_long_record_is_thinned_to_what_the_answer_needs(stage: Stage) -> None
     kept = segments(long)
     assert len(kept) == 3
     assert sum(len(s.sent_s) for s in kept) <= RECOVERY_LIMIT + 3
+
+
+def test_loads_far_below_the_limit_are_no_ground_for_a_prediction() -> None:
+    """M/M/4 with a true limit of 59.96/s, seen at 20/s and 30/s only."""
+    model = ask(staircase(MM4, (20.0, 30.0), seed=5))
+    assert model.verdict is Verdict.INCONCLUSIVE
+    gate = next(g for g in model.gates if g.name == "reach")
+    assert not gate.passed
+    assert gate.remedy is not None
+    assert "more requests" in gate.remedy

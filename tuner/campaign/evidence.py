@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tuner.campaign.types import StageKind, StageResult
 from tuner.queueing.recovery import Segment
 from tuner.slo import LatencyObjective, Measure
-from tuner.stats.proportions import ShareEstimate, share_interval
+from tuner.stats.proportions import ShareEstimate, exceedance_interval, share_interval
 from tuner.stats.requests import FloatArray, Outcome
 from tuner.stats.steady import BACKLOG_LIMIT, TREND_Z_LIMIT, mann_kendall_z, overload_test
 
@@ -68,7 +68,6 @@ def evidence(result: StageResult, objective: LatencyObjective) -> StageEvidence:
     InsufficientDataError
         If the stage has no requests.
     """
-    slow = _slow(result, objective)
     spec = result.spec
     return StageEvidence(
         stage=spec.index,
@@ -76,7 +75,7 @@ def evidence(result: StageResult, objective: LatencyObjective) -> StageEvidence:
         instance_count=spec.instance_count,
         rate_per_s=result.rate_per_instance_per_s,
         duration_s=spec.duration_s,
-        share=share_interval(slow),
+        share=_share(result, objective),
         failures=result.failures,
         overloaded=overloaded(result),
     )
@@ -107,18 +106,25 @@ def _windows_overloaded(result: StageResult) -> bool:
     )
 
 
-def _slow(result: StageResult, objective: LatencyObjective) -> NDArray[np.bool_]:
-    """Indicator in time order; within a window without requests its order is unknown."""
+def _share(result: StageResult, objective: LatencyObjective) -> ShareEstimate:
+    """Share over the threshold; its inflation is that of the observed requests themselves."""
     threshold = objective.threshold_s
-    if result.log is not None:
-        log = result.log
-        times = log.ttft_s() if objective.measure is Measure.TTFT else log.latency_s()
-        # A stream that never began is as late as a failure.
-        return np.asarray(~(times <= threshold))
+    log = result.log
+    if log is None:
+        return share_interval(_slow_in_windows(result, threshold))
+    times = log.ttft_s() if objective.measure is Measure.TTFT else log.latency_s()
+    # A stream that never began is as late as a failure.
+    late = np.where(np.isnan(times), np.inf, times)
+    own = share_interval(late > threshold)
+    return replace(exceedance_interval(late, threshold), inflation=own.inflation)
+
+
+def _slow_in_windows(result: StageResult, threshold_s: float) -> NDArray[np.bool_]:
+    """Indicator in time order, for a stage whose requests were not kept one by one."""
     parts: list[NDArray[np.bool_]] = []
     for window in result.windows:
         histogram = window.ok
-        late = int(histogram.count[histogram.middles_s() > threshold].sum()) + window.failures
+        late = int(histogram.count[histogram.middles_s() > threshold_s].sum()) + window.failures
         column = np.zeros(window.total, np.bool_)
         column[:late] = True
         parts.append(column)
