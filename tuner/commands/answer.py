@@ -22,6 +22,7 @@ from tuner.commands.inputs import (
     traffic_of,
 )
 from tuner.commands.legs import Leg, legs_of
+from tuner.commands.mix_effect import mix_statements
 from tuner.commands.models_file import room_for_models
 from tuner.commands.pages import write_page
 from tuner.commands.signals import fitted_signals
@@ -347,6 +348,15 @@ def recommendation_of(
     if fitted:
         found = explain(found, fitted, vcpus=plan.signals.vcpus if plan.signals else None)
     found = room.told(found)
+    effects = mix_statements(
+        slo,
+        capacity,
+        recorded.stages,
+        tuple(recorded.meta["payload_classes"]),
+        plan.traffic.mix or None,
+        plan.load.seed,
+    )
+    found = replace(found, statements=(*found.statements, *effects))
     decision = capture_decision(
         recorded.path,
         plan.data_capture,
