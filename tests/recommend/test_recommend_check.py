@@ -23,7 +23,7 @@ def test_the_stretch_grows_around_the_worst_minute_within_its_allowance() -> Non
     at_edge = stretch(minutes, 2, 500)
     assert at_edge == slice(0, 50)
     assert stretch(minutes, 199, 10_000) == slice(0, 200)
-    assert stretch(minutes, 100, 250) is None
+    assert stretch(minutes, 100, 90) is None
 
 
 def test_a_policy_replayed_request_by_request_agrees_with_the_search() -> None:

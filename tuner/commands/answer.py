@@ -48,8 +48,8 @@ from tuner.workload.traffic import TrafficProfile
 UNKNOWN_TYPE = "unknown"
 CANARY = "canary"
 """``kind`` of a run directory that tuner canary wrote."""
-CHECK_REQUESTS = 250_000
-"""Replayed one by one under the policy chosen: a fraction of a second."""
+CHECK_REQUESTS = 600_000
+"""Replayed one by one under the policy chosen: about a third of a second."""
 
 
 @dataclass(frozen=True, slots=True)

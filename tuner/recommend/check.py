@@ -14,7 +14,8 @@ from tuner.recommend.types import Statement
 from tuner.simulator.des import RequestModel, run_requests
 
 FloatArray = NDArray[np.float64]
-SHORTEST_MIN = 30
+SHORTEST_MIN = 10
+"""A surge, its alarm and a launch: less would show a fleet that cannot react."""
 
 
 def stretch(minutes: FloatArray, worst: int, most_requests: int) -> slice | None:
