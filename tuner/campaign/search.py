@@ -294,6 +294,11 @@ def _verify(
         length = max(pace.least_verify_s, share * pace.verify_s / count)
         results.append((yield Ask(StageKind.VERIFY, count, _VERIFY_AT * limit, length, text)))
         now = assess(config, results)
+        if now.known and not now.verified(results):
+            # A burst and a rough prediction look alike: more requests tell them apart.
+            text, rate = "a second look at the prediction", 0.85 * now.rate(count)
+            results.append((yield Ask(StageKind.MEASURE, count, rate, length, text)))
+            now = assess(config, results)
         if not now.known or not now.verified(results):
             return replace(now, estimates=())
     return now
