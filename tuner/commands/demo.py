@@ -37,7 +37,8 @@ shape = "sample_day"
 [capacity]
 instance_type = "ml.m5.xlarge"
 lose = "1 instance"
-max_capacity = 16
+max_capacity = 24
+quota = 24
 launch_lag_s = 240  # the emulated instances arrive in a second; real ones take minutes
 """
 

@@ -268,9 +268,17 @@ def _reason(setup: Setup) -> str:
 
 def _statements(setup: Setup, found: Found, chosen: Choice) -> list[Statement]:
     world, ground, budgets = setup.world, setup.ground, setup.budgets
+    policy, bounds = chosen
+    per_request = policy is not None and policy.metric is ScalingMetric.INVOCATIONS
+    enough = (
+        policy is None
+        or not per_request
+        or bounds.max_capacity >= int(ground.largest_needed(np.array([policy.target_value]))[0])
+    )
+    verb = "covers" if enough else "does not cover"
     maximum = Statement(
         "believable_peak",
-        f"The maximum covers {ground.believable_peak_per_min:.0f} requests per minute, the "
+        f"The maximum {verb} {ground.believable_peak_per_min:.0f} requests per minute, the "
         f"largest peak to expect (recorded: {ground.peak_per_min:.0f}).",
         ground.believable_peak_per_min,
         "requests per minute",
