@@ -37,7 +37,7 @@ max_capacity = 12
 
 QUICK_PLAN = SHORT_PLAN.replace(
     "rates = [40, 80]\n",
-    "quick = true\nprecision = 0.1\nmax_minutes = 1.5\nstart_rate_per_s = 60\n",
+    "quick = true\nseed = 3\nprecision = 0.1\nmax_minutes = 1.5\nstart_rate_per_s = 60\n",
 )
 
 Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
