@@ -29,7 +29,7 @@ from tuner.commands.session import (
 )
 from tuner.commands.signals import emulator_arguments, read_signals, warn_of_short_stages
 from tuner.commands.ui import Ui
-from tuner.commands.unrestored import remind
+from tuner.commands.unrestored import REPORTS, remind
 from tuner.commands.worker import address_of
 from tuner.endpoints.protocol import CampaignEstimate, Finding
 from tuner.errors import EndpointError, InputError, RunDirectoryError, RunInterruptedError
@@ -38,8 +38,6 @@ from tuner.load.session import LocustSession
 from tuner.plan.parse import Plan, load_plan
 from tuner.store.run import JOURNAL, Run
 from tuner.units import ms_to_s
-
-REPORTS = Path("reports")
 
 
 def main(args: argparse.Namespace, ui: Ui) -> int:
@@ -147,7 +145,9 @@ def _campaign(leg: Leg, out: Path, csv: str | None, ui: Ui, how: How, *, resume:
         config = campaign_of(plan, opened.routing, payloads, price)
         check(plan, opened, price.usd_per_hour if price else None, ui, agreed=how.agreed)
         with (
-            _open_run(leg, out, opened, csv, instance_type, resume=resume) as run,
+            _open_run(
+                leg, out, opened, payloads.class_names, csv, instance_type, resume=resume
+            ) as run,
             only_writer(out),
         ):
             try:
@@ -299,6 +299,7 @@ def _open_run(
     leg: Leg,
     out: Path,
     opened: Opened,
+    payload_classes: tuple[str, ...],
     csv: str | None,
     instance_type: str | None,
     *,
@@ -335,7 +336,7 @@ def _open_run(
                 "config": state.config_name,
                 "profile": plan.endpoint.profile,
             },
-            "payload_classes": list(payloads_of(plan).class_names),
+            "payload_classes": list(payload_classes),
             **({"overrides": dict(leg.overrides)} if leg.overrides else {}),
         },
     )
