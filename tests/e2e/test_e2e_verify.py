@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,15 +79,38 @@ def applied(
     return run
 
 
-def scaling(emulator: EmulatorProcess) -> dict[str, Any]:
-    """What stock boto3 sees of the policy and the bounds."""
-    client = boto3.client(
-        "application-autoscaling",
+def client_of(service: str, emulator: EmulatorProcess) -> Any:
+    """A stock boto3 client for the emulator."""
+    return boto3.client(
+        service,
         endpoint_url=emulator.url,
         region_name="us-east-1",
         aws_access_key_id="x",
         aws_secret_access_key="x",
     )
+
+
+def settle_at(emulator: EmulatorProcess, count: int) -> None:
+    """Bring the endpoint to a count and wait until it stands there."""
+    sagemaker = client_of("sagemaker", emulator)
+    variant = {"VariantName": emulator.variant_name, "DesiredInstanceCount": count}
+    deadline = time.monotonic() + 60
+    while True:
+        seen = sagemaker.describe_endpoint(EndpointName=emulator.endpoint_name)
+        (now,) = seen["ProductionVariants"]
+        if seen["EndpointStatus"] == "InService":
+            if now["CurrentInstanceCount"] == now["DesiredInstanceCount"] == count:
+                return
+            sagemaker.update_endpoint_weights_and_capacities(
+                EndpointName=emulator.endpoint_name, DesiredWeightsAndCapacities=[variant]
+            )
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.05)
+
+
+def scaling(emulator: EmulatorProcess) -> dict[str, Any]:
+    """What stock boto3 sees of the policy and the bounds."""
+    client = client_of("application-autoscaling", emulator)
     (target,) = client.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
     (policy,) = client.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
     return {
@@ -136,7 +160,7 @@ def test_ctrl_c_ends_a_replay_and_leaves_everything_as_it_was(
 
 
 def test_a_failed_verification_blocks_terraform_until_overridden(
-    applied: Path, tuner: Tuner, tmp_path: Path
+    applied: Path, tuner: Tuner, emulator: EmulatorProcess, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(applied, run)
@@ -147,6 +171,7 @@ def test_a_failed_verification_blocks_terraform_until_overridden(
     assert tuner("apply", run, "--yes").returncode == 0
     tfvars = run / "terraform.tfvars"
     assert tfvars.is_file()
+    settle_at(emulator, 1)
 
     done = tuner("verify", run)
     assert done.returncode == 3, done.stdout + done.stderr
