@@ -6,6 +6,7 @@ Heavy imports happen inside a subcommand, so that ``tuner --help`` answers at on
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner.commands.arguments import build_parser
-from tuner.errors import TunerError
+from tuner.errors import InputError, TunerError
 
 if TYPE_CHECKING:
     from tuner.commands.ui import Ui
@@ -39,10 +40,32 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output went away (``tuner … | head``): nothing more to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        refusal = _refused_by_the_system(error)
+        if refusal is None:
+            return _internal(error)
+        print(f"tuner: {refusal}", file=sys.stderr)
+        return refusal.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence
-        print(f"tuner: internal error: {type(error).__name__}: {error}", file=sys.stderr)
-        print(f"  next:    please report it with {_keep_traceback()}", file=sys.stderr)
-        return 1
+        return _internal(error)
+
+
+def _internal(error: Exception) -> int:
+    print(f"tuner: internal error: {type(error).__name__}: {error}", file=sys.stderr)
+    print(f"  next:    please report it with {_keep_traceback()}", file=sys.stderr)
+    return 1
+
+
+def _refused_by_the_system(error: OSError) -> TunerError | None:
+    """What the user can do something about: a path that cannot be used, or a full disk."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if error.filename is None and not full:
+        return None
+    return InputError(
+        f"the file or directory cannot be used: {error.strerror}",
+        value=None if error.filename is None else str(error.filename),
+        hint="make room on the disk" if full else "give another place, for example with --out DIR",
+    )
 
 
 def _ui(args: argparse.Namespace) -> Ui:

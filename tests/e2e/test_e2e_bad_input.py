@@ -54,6 +54,8 @@ def server(answer: bytes | None) -> Iterator[int]:
 
 Said = pytest.CaptureFixture[str]
 
+EXAMPLE = Path(__file__).parents[2] / "reports" / "example"
+
 
 def said(capsys: Said, args: list[str]) -> str:
     """What ``tuner ARGS`` writes to standard error; it must exit with 2."""
@@ -168,6 +170,15 @@ def test_init_does_not_overwrite(capsys: Said, tmp_path: Path) -> None:
     plan.write_text("mine")
     assert str(plan) in said(capsys, ["init", str(plan)])
     assert plan.read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_to(capsys: Said, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("mine")
+    for place in (in_the_way, in_the_way / "below"):
+        text = said(capsys, ["recommend", str(EXAMPLE), "--no-report", "--out", str(place)])
+        assert str(in_the_way) in text
+    assert in_the_way.read_text() == "mine"
 
 
 def test_help_imports_nothing_heavy() -> None:
