@@ -10,6 +10,7 @@ from typing import Any
 import gevent
 import numpy as np
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 from locust import TaskSet
 
 from tuner.errors import GeneratorError
@@ -46,7 +47,8 @@ class ClosedLoop(EngineBase):
         super().__init__(loop, target, self._take)
         self._environment = environment
         self._sink: Any = None
-        self._open = Event()
+        self._open, self._closed = Event(), Event()
+        self._line = BoundedSemaphore()
         self._busy: set[Any] = set()
         self._rng = np.random.default_rng(0)
         self._poisson = True
@@ -81,25 +83,32 @@ class ClosedLoop(EngineBase):
             self._busy.discard(user)
             self._tasks += 1
             self.in_flight = len(self._busy)
-        while True:
+        while not self._turn_came():
             self._open.wait()
-            moment = self._take_moment()
-            gevent.sleep(max(0.0, moment - time.monotonic()))
-            if self._open.is_set():
-                break
         self._busy.add(user)
         self.in_flight = len(self._busy)
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
         return 0.0
 
-    def _take_moment(self) -> float:
-        now = time.monotonic()
-        # Moments nobody was free for are gone: the loop is closed.
-        moment = max(self._next_s, now)
-        per_task = self.completed / self._tasks if self._tasks >= ENOUGH_TASKS else 1.0
-        gap = self._gap_s * max(per_task, 1e-3)
-        self._next_s = moment + (gap * self._rng.exponential() if self._poisson else gap)
-        return moment
+    def _turn_came(self) -> bool:
+        """Wait in line for the next moment; False if the stage is over before it comes.
+
+        Only the first in line has a moment: were they given out in advance, what has been
+        learnt of the length of a task would reach nobody for as long as the line is.
+        """
+        free_since = time.monotonic()
+        with self._line:
+            if not self._open.is_set():
+                return False
+            # Moments nobody was free for are gone: the loop is closed. One that this process
+            # is late for is not: it is made up for at once.
+            moment = max(self._next_s, free_since)
+            if self._closed.wait(max(0.0, moment - time.monotonic())):
+                return False
+            per_task = self.completed / self._tasks if self._tasks >= ENOUGH_TASKS else 1.0
+            gap = self._gap_s * max(per_task, 1e-3)
+            self._next_s = moment + (gap * self._rng.exponential() if self._poisson else gap)
+            return True
 
     def _running(self) -> int:
         """Users inside a task; the dead are forgotten."""
@@ -132,7 +141,8 @@ class ClosedLoop(EngineBase):
             status = getattr(response, "status_code", 0)
             outcome = _outcome(exception, status)
         began = now - age
-        self._rows.add(began, began, NAN, began + took, int(response_length or 0), 0, int(outcome))
+        size = int(response_length or 0)
+        self._rows.add(began, began, NAN, began + took, NAN, size, 0, int(outcome))
         self.completed += 1
 
     def _on_user_error(self, exception: Exception, **_: Any) -> None:
@@ -159,6 +169,7 @@ class ClosedLoop(EngineBase):
             summary = gather_stage(self, share, opens, closes, emit)
         finally:
             self._open.clear()
+            self._closed.set()
         stuck = self._drain()
         gevent.sleep(0)
         self.flush()
@@ -181,6 +192,7 @@ class ClosedLoop(EngineBase):
         self._busy.clear()
         self._tasks = self.completed = self.in_flight = 0
         self._last_fault = ""
+        self._closed.clear()
         self._open.set()
 
     def _look_at_spawning(self) -> None:
