@@ -8,12 +8,11 @@ the minutes' mean latency, each repeated every minute.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-from typing import Any
+import sys
 
 import numpy as np
+from figures import Row, main, row
 from numpy.typing import NDArray
 
 from tuner.campaign.canary import CanaryTest, CanaryVerdict, MinutePair, Side, look
@@ -21,7 +20,6 @@ from tuner.fleet.batch import fifo_waits
 from tuner.fleet.quick import lindley
 from tuner.stats.histogram import LatencyHistogram
 
-Row = dict[str, Any]
 Column = NDArray[np.float64]
 SEED = 20261122
 WORKERS, MEAN_S, CV = 4, 0.020, 0.6
@@ -133,12 +131,6 @@ def naive(pairs: list[MinutePair]) -> tuple[bool, bool]:
     return bool((z[9:] > 1.645).any()), bool((t > 1.833).any())
 
 
-def _row(
-    name: str, value: float, unit: str, goal: str | None = None, met: bool | None = None
-) -> Row:
-    return {"name": name, "value": value, "unit": unit, "goal": goal, "met": met}
-
-
 def rows(quick: bool) -> list[Row]:
     """The figures; ``quick`` takes fewer repetitions."""
     many = 16 if quick else 200
@@ -155,13 +147,12 @@ def _false_alarms(many: int) -> list[Row]:
         stops = [ends(p, ASKED) for p in equal]
         cleared = [n for v, n in stops if v is CanaryVerdict.NOT_SLOWER]
         found += [
-            _row(f"canary: false alarms in 2 h, {busy}", alarms, "share", "<= 0.05",
-                 alarms <= 0.05),
-            _row(f"  by hand: z on late requests, {busy}", float(by_hand[0]), "share"),
-            _row(f"  by hand: t on minutes, {busy}", float(by_hand[1]), "share"),
-            _row(f"canary: cleared of 5 %, {busy}", len(cleared) / many, "share"),
-            _row(f"canary: minutes to the all-clear, {busy}", _median(cleared), "min (median)"),
-        ]  # fmt: skip
+            row(f"canary: false alarms in 2 h, {busy}", alarms, at_most=0.05),
+            row(f"  by hand: z on late requests, {busy}", by_hand[0]),
+            row(f"  by hand: t on minutes, {busy}", by_hand[1]),
+            row(f"canary: cleared of 5 %, {busy}", len(cleared) / many),
+            row(f"canary: minutes to the all-clear, {busy}", _median(cleared), "min (median)"),
+        ]
     return found
 
 
@@ -180,12 +171,11 @@ def _spelled(many: int) -> list[Row]:
         equal = [endless(1.0, common, own, rng) for _ in range(many)]
         alarms = float(np.mean([ever_slower(p, ASKED) for p in equal]))
         by_hand = float(np.mean([naive(p)[1] for p in equal]))
-        goal = own == 0.0
+        goal = 0.05 if own == 0.0 else None
         found += [
-            _row(f"canary: false alarms, 75% busy, {what}", alarms, "share",
-                 "<= 0.05" if goal else None, alarms <= 0.05 if goal else None),
-            _row(f"  by hand: t on minutes, {what}", by_hand, "share"),
-        ]  # fmt: skip
+            row(f"canary: false alarms, 75% busy, {what}", alarms, at_most=goal),
+            row(f"  by hand: t on minutes, {what}", by_hand),
+        ]
     return found
 
 
@@ -206,30 +196,19 @@ def _seen(what: str, tests: list[list[MinutePair]], *, goal: bool) -> list[Row]:
     seen = [n if v is CanaryVerdict.SLOWER else math.inf for v, n in stops]
     median = _median(seen)
     return [
-        _row(f"canary: minutes to see {what}", median, "min (median)",
-             "< 15" if goal else None, median < 15 if goal else None),
-        _row(f"canary: seen, {what}", float(np.mean(np.isfinite(seen))), "share"),
-    ]  # fmt: skip
+        row(
+            f"canary: minutes to see {what}",
+            median,
+            "min (median)",
+            below=15 if goal else None,
+        ),
+        row(f"canary: seen, {what}", float(np.mean(np.isfinite(seen)))),
+    ]
 
 
 def _median(values: list[float] | list[int]) -> float:
     return float(np.median(values)) if values else math.inf
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    found = rows(args.quick)
-    if args.json:
-        print(json.dumps(found))
-        return
-    for row in found:
-        met = {True: "met", False: "MISSED", None: ""}[row["met"]]
-        goal = row["goal"] or ""
-        print(f"{row['name']:<70} {row['value']:>9.3f} {row['unit']:<14} {goal:<10} {met}")
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main(__doc__, rows))

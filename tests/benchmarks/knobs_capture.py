@@ -7,21 +7,19 @@ longer. Pairs of streams through the same queue, off and on, go through the comp
 
 from __future__ import annotations
 
-import argparse
 import csv
-import json
 import math
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from figures import Row, main, row
 
 from tuner.fleet.batch import fifo_waits
 from tuner.recommend.data_capture import CaptureLoad, capture_cost
 from tuner.stats.paired import PairedRatio, compare_paired
 from tuner.stats.requests import FloatArray, RequestLog
 
-Row = dict[str, Any]
 RECOMMENDER = Path(__file__).parents[1] / "recommend" / "inference_recommender.csv"
 GB = 1024.0**3
 EXAMPLES = (
@@ -97,7 +95,7 @@ def rows(quick: bool) -> list[Row]:
     found = []
     for name, load, percent, days, by_hand in EXAMPLES:
         ours = capture_cost(load, percent, retention_days=days).usd_per_month
-        found.append(_at_most(f"capture cost: {name}, off by", abs(ours / by_hand - 1.0), 0.01))
+        found.append(row(f"capture cost: {name}, off by", abs(ours / by_hand - 1.0), at_most=0.01))
     found.append(_published())
     lanes = 40 if quick else 400
     p99, mean = true_ratios(40 if quick else 200)
@@ -110,21 +108,19 @@ def rows(quick: bool) -> list[Row]:
         width = float(np.median([v.relative_half_width for v in values]))
         goal = 0.95 - 3.0 * math.sqrt(0.95 * 0.05 / lanes)
         found.append(
-            {
-                "name": f"capture effect of {SHARE:.0%} (true {name} ratio {truth:.3f}): 95 % "
+            row(
+                f"capture effect of {SHARE:.0%} (true {name} ratio {truth:.3f}): 95 % "
                 "intervals that hold it",
-                "value": inside,
-                "unit": "share",
-                "goal": f">= {goal:.3f}",
-                "met": inside >= goal,
-            }
+                inside,
+                at_least=goal,
+            )
         )
-        found.append(_plain(f"capture effect: half width of the {name} ratio, 5 min", width))
+        found.append(row(f"capture effect: half width of the {name} ratio, 5 min", width))
     seen = float(np.mean([r.p_value < 0.05 and r.mean_ratio.mid > 1.0 for r in slower]))
     false = float(np.mean([r.p_value < 0.05 for r in same]))
-    found.append(_plain("capture effect: seen by the paired test in 5 min", seen))
+    found.append(row("capture effect: seen by the paired test in 5 min", seen))
     limit = 0.05 + 3.0 * math.sqrt(0.05 * 0.95 / lanes)
-    found.append(_at_most("capture effect: false alarms without any", false, limit))
+    found.append(row("capture effect: false alarms without any", false, at_most=limit))
     return found
 
 
@@ -133,48 +129,15 @@ def _published() -> Row:
     with RECOMMENDER.open() as file:
         table = list(csv.DictReader(file))
     good = 0
-    for row in table:
-        printed = row["cost_per_inference_usd"]
-        ours = float(row["cost_per_hour_usd"]) / (float(row["max_invocations_per_min"]) * 60.0)
+    for line in table:
+        printed = line["cost_per_inference_usd"]
+        ours = float(line["cost_per_hour_usd"]) / (float(line["max_invocations_per_min"]) * 60.0)
         mantissa, _, exponent = printed.partition("e")
         last = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
         good += abs(ours - float(printed)) <= max(0.5005 * last, 1e-6 * float(printed))
-    return {
-        "name": f"published Inference Recommender costs reproduced, of {len(table)}",
-        "value": good,
-        "unit": "rows",
-        "goal": f">= {len(table)}",
-        "met": good == len(table),
-    }
-
-
-def _at_most(name: str, value: float, limit: float) -> Row:
-    return {
-        "name": name,
-        "value": value,
-        "unit": "share",
-        "goal": f"<= {limit:.3g}",
-        "met": value <= limit,
-    }
-
-
-def _plain(name: str, value: float) -> Row:
-    return {"name": name, "value": value, "unit": "share", "goal": None, "met": None}
-
-
-def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    found = rows(args.quick)
-    if args.json:
-        print(json.dumps(found, indent=2))
-        return
-    for row in found:
-        print(f"{row['name']:<90} {row['value']:.4g} {row['goal'] or ''} {row['met'] or ''}")
+    name = f"published Inference Recommender costs reproduced, of {len(table)}"
+    return row(name, good, "rows", at_least=len(table))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(__doc__, rows))

@@ -8,12 +8,11 @@ under test.
 
 from __future__ import annotations
 
-import argparse
-import json
+import sys
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from figures import Row, main, row
 
 from tuner.campaign.models import ModelStage, VirtualModels, warm_requests
 from tuner.fleet.service import ServiceTime
@@ -22,7 +21,6 @@ from tuner.recommend.density import Density, Need, decide_density, next_count
 from tuner.slo import LatencyObjective, Slo, Verdict
 from tuner.workload.models import ModelMix, law
 
-Row = dict[str, Any]
 SEED = 20261122
 STAGE_S = 120.0
 """The plan's own default."""
@@ -134,44 +132,19 @@ def rows(quick: bool) -> list[Row]:
             errors.append(abs(got.recommended / right - 1.0))
             inside += got.models_per_instance.low <= right <= got.models_per_instance.high
             unsafe += got.recommended > right
-        found.append(_row(f"models: {case.name}: truth", right, "models", None))
+        found.append(row(f"models: {case.name}: truth", right, "models"))
         if mine:
-            found.append(
-                _row(f"models: {case.name}: recommended (mean)", np.mean(mine), "models", None)
-            )
+            found.append(row(f"models: {case.name}: recommended (mean)", np.mean(mine), "models"))
     n = len(errors)
-    found.append(_row("models: campaigns", n, "", None))
-    found.append(_row("models: density off, median", float(np.median(errors)), "", 0.10))
-    found.append(_row("models: density off, worst", float(np.max(errors)), "", 0.10))
-    found.append(_row("models: interval holds the truth", inside / n, "", None))
-    found.append(_row("models: recommended above the truth", unsafe / n, "", 0.05))
-    return found
-
-
-def _row(name: str, value: float, unit: str, goal: float | None) -> Row:
-    return {
-        "name": name,
-        "value": float(value),
-        "unit": unit,
-        "goal": None if goal is None else f"<= {goal:g}",
-        "met": None if goal is None else bool(value <= goal),
-    }
-
-
-def main() -> None:
-    """Print a table, or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    result = rows(args.quick)
-    if args.json:
-        print(json.dumps(result, indent=1))
-        return
-    for row in result:
-        mark = "" if row["met"] is None else ("  met" if row["met"] else "  MISSED")
-        print(f"{row['name']:<55} {row['value']:10.4g} {row['unit']:<8}{row['goal'] or ''}{mark}")
+    return [
+        *found,
+        row("models: campaigns", n, "campaigns"),
+        row("models: density off, median", float(np.median(errors)), at_most=0.10),
+        row("models: density off, worst", float(np.max(errors)), at_most=0.10),
+        row("models: interval holds the truth", inside / n),
+        row("models: recommended above the truth", unsafe / n, at_most=0.05),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(__doc__, rows))

@@ -8,15 +8,13 @@ be written that misses the SLO on the third week.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from figures import Row, main, row
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recommend"))
@@ -33,7 +31,6 @@ from tuner.simulator.simulate import simulate
 from tuner.units import MINUTES_PER_DAY
 from tuner.workload.traffic import TrafficProfile
 
-Row = dict[str, Any]
 FloatArray = NDArray[np.float64]
 PER_MIN = true_rate(False, 1) * 60.0
 MONDAY = datetime(2026, 11, 2)  # noqa: DTZ001 - traffic is in local time
@@ -125,46 +122,31 @@ def rows(quick: bool) -> list[Row]:
     ratios = [t[0] for t in written if t[0] is not None]
     wrong = [t for t in anywhere if t[0] is not None and t[2] > BUDGET_REQUESTS]
     return [
-        _row("schedule: written where the surge keeps to the clock", len(written) / trials, 0.9),
-        _row("schedule: SLO held on the unseen week", float(np.mean(kept)) if kept else 0.0, 0.9),
-        _row(
+        row(
+            "schedule: written where the surge keeps to the clock",
+            len(written) / trials,
+            at_least=0.9,
+        ),
+        row(
+            "schedule: SLO held on the unseen week",
+            float(np.mean(kept)) if kept else 0.0,
+            at_least=0.9,
+        ),
+        row(
             "schedule: instance-hours against the policy alone, unseen week",
             float(np.median(ratios)) if ratios else 1.0,
-            None,
         ),
-        _row(
+        row(
             "schedule: half hours that other days foretell",
             float(np.mean([t[3] for t in written])) if written else 0.0,
-            None,
         ),
-        _row(
+        row(
             "schedule: surges at any hour, schedules that miss the SLO on the unseen week",
             len(wrong) / trials,
-            0.1,
-            most=True,
+            at_most=0.1,
         ),
     ]
 
 
-def _row(name: str, value: float, goal: float | None, *, most: bool = False) -> Row:
-    met = None if goal is None else value <= goal if most else value >= goal
-    text = None if goal is None else f"{'<=' if most else '>='} {goal:g}"
-    return {"name": name, "value": value, "unit": "share", "goal": text, "met": met}
-
-
-def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    found = rows(args.quick)
-    if args.json:
-        print(json.dumps(found, indent=2))
-        return
-    for row in found:
-        print(f"{row['name']:<80} {row['value']:.4g} {row['goal'] or ''} {row['met']}")
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main(__doc__, rows))
