@@ -8,12 +8,13 @@ import time
 from flask import Flask, Response, request
 
 app = Flask(__name__)
+sick: list[bool] = []
 
 
 @app.get("/ping")
 def ping() -> Response:
-    """Healthy as soon as it is loaded."""
-    return Response("")
+    """Healthy as soon as it is loaded, and until it is told otherwise."""
+    return Response(status=503 if sick else 200)
 
 
 @app.post("/invocations")
@@ -22,6 +23,8 @@ def invocations() -> Response:
     body = request.get_data()
     if body == b"fail":
         return Response("the model is upset", status=418)
+    if body == b"sicken":
+        sick.append(True)
     if body == b"stream":
         return Response((f"part-{i} ".encode() for i in range(3)), content_type="text/plain")
     if body.startswith(b"sleep"):

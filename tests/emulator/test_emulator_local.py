@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
@@ -12,9 +13,12 @@ import pytest
 from botocore.exceptions import ClientError
 from emulator_harness import Start, ThreadedEmulator, wait_for
 
+from tuner.emulator import modelserver
+from tuner.emulator.modelserver import ModelServer
 from tuner.emulator.presets import preset
 from tuner.emulator.process import EmulatorProcess
 from tuner.errors import InputError, TunerError
+from tuner.fleet.model import Phase
 
 HERE = Path(__file__).parent
 COMMAND = (
@@ -24,7 +28,8 @@ COMMAND = (
 
 
 @pytest.fixture
-def emulator(start: Start) -> ThreadedEmulator:
+def emulator(start: Start, monkeypatch: pytest.MonkeyPatch) -> ThreadedEmulator:
+    monkeypatch.setattr(modelserver, "PING_EVERY_S", 0.2)
     return start(preset("demo").with_local_command(COMMAND))
 
 
@@ -101,12 +106,52 @@ def test_real_model_servers_are_invoked_scaled_and_replaced(emulator: ThreadedEm
 
     def replaced() -> bool:
         try:
-            return invoke()["CustomAttributes"] not in seen
+            now = invoke()["CustomAttributes"]
         except ClientError:
             return False
+        new = now not in seen
+        seen.add(now)
+        return new
 
     wait_for(replaced, timeout_s=30)
     assert counts() == ("InService", 1)
+
+    # One that runs and answers, but whose /ping does not pass any more, is replaced too.
+    invoke(b"sicken")
+    wait_for(replaced, timeout_s=30)
+    assert counts() == ("InService", 1)
+
+
+class PingedServer(ModelServer):
+    """Its pings and answered requests are given."""
+
+    def __init__(self, pings: list[bool | None], answers: list[int]) -> None:
+        super().__init__(0, 0)
+        self.phase = Phase.IN_SERVICE
+        self.pings, self.answers = iter(pings), iter(answers)
+
+    async def _ping(self) -> bool | None:
+        return next(self.pings)
+
+    async def _ended_within(self, seconds: float) -> bool:
+        self.answered += next(self.answers)
+        return False
+
+
+@pytest.mark.parametrize(
+    ("pings", "answers"),
+    [
+        ([True, False, False, False], [0] * 4),
+        ([False, False, True, False, False, False], [0] * 6),
+        ([False, None, False], [5, 0, 5]),  # refusing is no sign of being busy
+        ([None] * 6, [3, 4, 5, 0, 0, 0]),  # but pings may wait behind requests that it answers
+    ],
+)
+def test_three_pings_in_a_row_must_fail(pings: list[bool | None], answers: list[int]) -> None:
+    server = PingedServer(pings, answers)
+    asyncio.run(server.while_healthy())
+    assert not [*server.pings, *server.answers]
+    server.close()
 
 
 def test_model_servers_die_with_the_emulator() -> None:

@@ -1,17 +1,12 @@
 """Local mode: every instance is a real model server, a subprocess on its own port.
 
-The command honours SageMaker's container contract: GET /ping answers 200 once it can serve,
-POST /invocations answers a request, SIGTERM asks it to end and SIGKILL follows.
+The command honours SageMaker's container contract: GET /ping answers 200 once it can serve and
+as long as it can, POST /invocations answers a request, SIGTERM asks it to end and SIGKILL follows.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
-import socket
-import sys
-import tempfile
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -21,88 +16,16 @@ import psutil
 
 from tuner.emulator.backend import Call
 from tuner.emulator.guard import ORPHAN_GRACE_S
-from tuner.emulator.modelclient import (
-    HOST,
-    ModelAnswer,
-    ModelConnection,
-    connect,
-    request_bytes,
-)
-from tuner.errors import InputError
+from tuner.emulator.modelclient import ModelAnswer, ModelConnection, connect, request_bytes
+from tuner.emulator.modelserver import PORTS, ModelServer
 from tuner.fleet.model import Completion, Fate, Phase
 from tuner.fleet.models import ModelLoad
 from tuner.fleet.router import Router, build_router
 from tuner.fleet.service import endless_uniform
 from tuner.fleet.spec import FleetSpec
 
-START_TIMEOUT_S = 240.0
-"""SageMaker's default health check: /ping must pass within four minutes."""
-PING_EVERY_S = 0.1
-PING_TIMEOUT_S = 2.0
-KILL_AFTER_S = 30.0
 STREAM_TIMEOUT_S = 480.0
-LOG_TAIL = 2000
-FIRST_PORT, LAST_PORT, PORT_STEP = 18_000, 32_000, 10
 RELAUNCH_S = 1.0
-
-
-class LocalInstance:
-    """One model server."""
-
-    def __init__(self, number: int, port: int) -> None:
-        self.id = number
-        self.port = port
-        self.phase = Phase.STARTING
-        self.outstanding = 0
-        self.slot = -1
-        self.idle: list[ModelConnection] = []
-        self.process: asyncio.subprocess.Process | None = None
-        self.life: int | None = None
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the instance
-
-    def log_tail(self) -> str:
-        """The end of what the server wrote."""
-        size = self.log.seek(0, os.SEEK_END)
-        self.log.seek(max(size - LOG_TAIL, 0))
-        return self.log.read().decode("utf-8", "replace").strip()
-
-
-class Ports:
-    """Ports for model servers, each tried before it is given out.
-
-    They lie below the range from which systems take ports for outgoing connections, and below
-    32768, the most that multi-model-server accepts; the gaps are for servers that open a
-    second port beside the first.
-    """
-
-    def __init__(self) -> None:
-        slots = (LAST_PORT - FIRST_PORT) // PORT_STEP
-        first = os.getpid() % slots
-        self._order = itertools.cycle(
-            FIRST_PORT + PORT_STEP * ((first + k) % slots) for k in range(slots)
-        )
-        self._slots = slots
-
-    def take(self) -> int:
-        """The next port nobody listens on.
-
-        Raises
-        ------
-        InputError
-            If none is free.
-        """
-        for port in itertools.islice(self._order, self._slots):
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((HOST, port))
-                except OSError:
-                    continue
-            return port
-        raise InputError("no free port for a model server", allowed=f"{FIRST_PORT}-{LAST_PORT}")
-
-
-PORTS = Ports()
 
 
 class LocalBackend:
@@ -111,8 +34,8 @@ class LocalBackend:
     def __init__(self, spec: FleetSpec, command: tuple[str, ...], rng: np.random.Generator) -> None:
         self.spec = spec
         self._command = command
-        self._router: Router[LocalInstance] = build_router(spec.routing, endless_uniform(rng))
-        self._instances: dict[int, LocalInstance] = {}
+        self._router: Router[ModelServer] = build_router(spec.routing, endless_uniform(rng))
+        self._instances: dict[int, ModelServer] = {}
         self._next_id = 0
         self._failure: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,14 +91,14 @@ class LocalBackend:
         alive = [i for i in self._instances.values() if i.phase is Phase.IN_SERVICE]
         alive.sort(key=lambda i: -i.outstanding)
         for instance in alive[:count]:
-            self._kill_tree(instance)
+            instance.kill()
         return len(alive[:count])
 
     def lose_zone(self, zone: int) -> None:
         """The instances that stand in a zone die."""
         for instance in list(self._instances.values()):
             if instance.id % self.spec.zones == zone and instance.phase is Phase.IN_SERVICE:
-                self._kill_tree(instance)
+                instance.kill()
 
     def open_zone(self, zone: int) -> None:
         """Zones are only names here."""
@@ -185,7 +108,7 @@ class LocalBackend:
         used = 0.0
         seen: dict[int, float] = {}
         for instance in self._instances.values():
-            for process in self._tree(instance):
+            for process in instance.tree():
                 try:
                     times = process.cpu_times()
                 except psutil.Error:
@@ -195,42 +118,27 @@ class LocalBackend:
         self._cpu_seen = seen
         return used
 
-    def _tree(self, instance: LocalInstance) -> list[psutil.Process]:
-        if instance.process is None:
-            return []
-        try:
-            return psutil.Process(instance.process.pid).children(recursive=True)
-        except psutil.Error:
-            return []
-
-    def _kill_tree(self, instance: LocalInstance) -> None:
-        for process in self._tree(instance):
-            try:
-                process.kill()
-            except psutil.Error:
-                continue
-
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _launch(self, *, replacement: bool) -> None:
-        instance = LocalInstance(self._next_id, PORTS.take())
+        instance = ModelServer(self._next_id, PORTS.take())
         self._next_id += 1
         self._instances[instance.id] = instance
         self._task(self._live(instance, replacement=replacement))
 
-    async def _live(self, instance: LocalInstance, *, replacement: bool) -> None:
+    async def _live(self, instance: ModelServer, *, replacement: bool) -> None:
         """From launch to end of one model server."""
         try:
-            healthy = await self._start(instance)
+            healthy = await instance.start(self._command)
             if healthy and instance.phase is Phase.STARTING:
                 instance.phase = Phase.IN_SERVICE
                 self._router.add(instance)
                 replacement = True
-            if healthy and instance.process is not None:
-                await instance.process.wait()
+            if healthy:
+                await instance.while_healthy()
         finally:
             unwanted = self._closed or instance.phase not in (Phase.STARTING, Phase.IN_SERVICE)
             if not unwanted and not replacement:
@@ -244,44 +152,7 @@ class LocalBackend:
             if not self._closed:
                 self._launch(replacement=True)
 
-    async def _start(self, instance: LocalInstance) -> bool:
-        """Run the command and ping it until it is healthy; False if it never is."""
-        command = [part.replace("{port}", str(instance.port)) for part in self._command]
-        watched, instance.life = os.pipe()
-        guard = [sys.executable, "-m", "tuner.emulator.guard", str(watched), str(KILL_AFTER_S)]
-        try:
-            instance.process = await asyncio.create_subprocess_exec(
-                *guard,
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=instance.log,
-                stderr=instance.log,
-                pass_fds=(watched,),
-                env={**os.environ, "SAGEMAKER_BIND_TO_PORT": str(instance.port)},
-                start_new_session=True,
-            )
-        finally:
-            os.close(watched)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline and instance.process.returncode is None:
-            if await self._ping(instance):
-                return True
-            await asyncio.sleep(PING_EVERY_S)
-        return False
-
-    async def _ping(self, instance: LocalInstance) -> bool:
-        try:
-            async with asyncio.timeout(PING_TIMEOUT_S):
-                connection = await connect(instance.port)
-                try:
-                    answer = await connection.exchange(request_bytes("GET", "/ping", {}, b""))
-                finally:
-                    connection.close()
-        except (OSError, TimeoutError):
-            return False
-        return answer.status == 200
-
-    async def _take_out(self, instance: LocalInstance) -> None:
+    async def _take_out(self, instance: ModelServer) -> None:
         """No new requests; when the last is answered, or at the latest after the drain: SIGTERM."""
         if instance.phase is Phase.IN_SERVICE:
             self._router.remove(instance)
@@ -289,29 +160,13 @@ class LocalBackend:
         deadline = time.monotonic() + self.spec.drain_s
         while instance.outstanding and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-        self._terminate(instance)
+        instance.terminate()
 
-    def _terminate(self, instance: LocalInstance) -> None:
-        if instance.process is not None and instance.process.returncode is None:
-            instance.process.terminate()
-
-    def _end(self, instance: LocalInstance) -> None:
+    def _end(self, instance: ModelServer) -> None:
         if instance.phase is Phase.IN_SERVICE:
             self._router.remove(instance)
-        instance.phase = Phase.GONE
-        self._terminate(instance)
-        for connection in instance.idle:
-            connection.close()
-        instance.idle.clear()
+        instance.close()
         self._instances.pop(instance.id, None)
-        self._abandon(instance)
-        instance.log.close()
-
-    def _abandon(self, instance: LocalInstance) -> None:
-        """Close the guard's pipe: what is left of the server is killed soon."""
-        if instance.life is not None:
-            os.close(instance.life)
-            instance.life = None
 
     # -- requests -------------------------------------------------------------------------
 
@@ -324,7 +179,7 @@ class LocalBackend:
             return
         self._task(self._forward(call, instance, slowdown))
 
-    async def _forward(self, call: Call, instance: LocalInstance, slowdown: float) -> None:
+    async def _forward(self, call: Call, instance: ModelServer, slowdown: float) -> None:
         arrived = time.monotonic()
         answer = None
         try:
@@ -345,7 +200,7 @@ class LocalBackend:
             Completion(call, arrived, arrived, done, done, fate, instance.id, 0.0), answer
         )
 
-    async def _exchange(self, call: Call, instance: LocalInstance) -> ModelAnswer:
+    async def _exchange(self, call: Call, instance: ModelServer) -> ModelAnswer:
         request = request_bytes("POST", "/invocations", call.model_headers(), call.body)
         piece = call.piece if call.streamed else None
         while instance.idle:
@@ -360,9 +215,10 @@ class LocalBackend:
         return await self._use(await connect(instance.port), instance, request, piece)
 
     async def _use(
-        self, connection: ModelConnection, instance: LocalInstance, request: bytes, piece: Any
+        self, connection: ModelConnection, instance: ModelServer, request: bytes, piece: Any
     ) -> ModelAnswer:
         answer = await connection.exchange(request, piece)
+        instance.answered += 1
         if connection.reusable and instance.phase is Phase.IN_SERVICE:
             instance.idle.append(connection)
         else:
@@ -373,7 +229,7 @@ class LocalBackend:
         """End every model server and wait until all are gone."""
         self._closed = True
         for instance in list(self._instances.values()):
-            self._abandon(instance)
+            instance.abandon()
         if self._tasks:
             _, stuck = await asyncio.wait(self._tasks, timeout=2.0 * ORPHAN_GRACE_S)
             for task in stuck:
