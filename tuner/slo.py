@@ -15,10 +15,20 @@ class Verdict(StrEnum):
 
 
 class Measure(StrEnum):
-    """Which time an objective is about."""
+    """Which time an objective is about.
+
+    ``TTFT`` is the time to the first chunk of a streamed answer, ``CHUNK_GAP`` the longest gap
+    between two of its chunks: one stall in an answer is what its reader notices.
+    """
 
     LATENCY = "latency"
     TTFT = "ttft"
+    CHUNK_GAP = "chunk_gap"
+
+    @property
+    def streamed(self) -> bool:
+        """Whether only a streamed answer has such a time."""
+        return self is not Measure.LATENCY
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,7 @@ class LatencyObjective:
 
     @property
     def name(self) -> str:
-        """``p99``, ``p99.9``, ``ttft_p95``."""
+        """``p99``, ``p99.9``, ``ttft_p95``, ``chunk_gap_p95``."""
         label = f"p{self.quantile * 100:.10g}"
         return label if self.measure is Measure.LATENCY else f"{self.measure.value}_{label}"
 

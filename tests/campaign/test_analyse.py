@@ -11,7 +11,7 @@ import pytest
 
 from tuner.campaign.analyse import analyse
 from tuner.campaign.config import CampaignConfig, demo_config
-from tuner.campaign.evidence import RECOVERY_LIMIT, segments
+from tuner.campaign.evidence import RECOVERY_LIMIT, evidence, segments
 from tuner.campaign.rehearse import Campaign, judge, run_campaign
 from tuner.campaign.sensitivity import mix_sensitivity
 from tuner.campaign.types import Routing, ScaleEvent, StageResult
@@ -272,17 +272,38 @@ def test_an_objective_on_the_first_chunk_needs_streamed_answers(steps: Campaign)
     model = ask(steps, slo)
     assert model.verdict is Verdict.INCONCLUSIVE
     assert model.gates[0].name == "streaming"
-    streamed = [with_first_chunk(r, 0.3) for r in steps.results]
+    streamed = [in_chunks(r, 0.3) for r in steps.results]
     answer = analyse(slo, streamed, routing=Routing.RANDOM)
     assert answer.gates[0].name != "streaming"
 
 
-def with_first_chunk(result: StageResult, share: float) -> StageResult:
-    """The stage with a first chunk after this share of every latency."""
+def in_chunks(result: StageResult, share: float) -> StageResult:
+    """The stage with a first chunk after this share of every latency, and the rest after a gap."""
     log = result.log
     assert log is not None
-    first = log.scheduled_s + share * (log.done_s - log.scheduled_s)
-    return replace(result, log=replace(log, first_chunk_s=first))
+    took = log.done_s - log.scheduled_s
+    first = log.scheduled_s + share * took
+    return replace(
+        result, log=replace(log, first_chunk_s=first, longest_gap_s=(1.0 - share) * took)
+    )
+
+
+def test_an_objective_on_the_gap_is_judged_like_the_latency_it_is_a_share_of(
+    steps: Campaign,
+) -> None:
+    """Gaps of 0.7 of every latency against 0.7 of a threshold: the same requests are late."""
+    whole = LatencyObjective(0.95, 0.1)
+    gap = LatencyObjective(0.95, 0.07, Measure.CHUNK_GAP)
+    for result in steps.results:
+        seen, same = evidence(in_chunks(result, 0.3), gap), evidence(result, whole)
+        assert (seen.share.count, seen.share.n) == (same.share.count, same.share.n)
+    assert ask(steps, Slo((gap,))).gates[0].name == "streaming"
+
+
+def test_chunks_cannot_be_judged_from_windows(steps: Campaign) -> None:
+    kept = replace(steps.results[0], log=None)
+    with pytest.raises(InsufficientDataError, match="every request"):
+        evidence(kept, LatencyObjective(0.95, 0.1, Measure.CHUNK_GAP))
 
 
 def test_launch_lags_are_those_of_scale_outs(steps: Campaign) -> None:

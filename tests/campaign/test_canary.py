@@ -168,7 +168,7 @@ def test_a_side_needs_requests_and_first_chunks(stage: Callable[..., StageResult
     with pytest.raises(InsufficientDataError, match="without a request"):
         side_of(stage(np.array([])), P99)
     first = LatencyObjective(0.95, 0.1, Measure.TTFT)
-    with pytest.raises(InsufficientDataError, match="first chunk"):
+    with pytest.raises(InsufficientDataError, match="ttft_p95 needs every request"):
         side_of(stage(np.array([0.1]), raw=False), first)
 
 

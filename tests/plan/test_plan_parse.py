@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -54,13 +55,28 @@ def test_the_full_template_is_the_same_plan_and_its_tables_are_valid() -> None:
 
 
 def test_objectives_come_from_their_keys() -> None:
-    text = GOOD.replace("p99_ms = 100", "p50_ms = 20\np99_9_ms = 300\nttft_p95_ms = 250.5")
+    objectives = "p50_ms = 20\np99_9_ms = 300\nttft_p95_ms = 250.5\nchunk_gap_p90_ms = 40"
+    text = GOOD.replace("p99_ms = 100", objectives)
+    text = text.replace('name = "fraud"', 'name = "fraud"\nstreaming = true')
     names = [(o.name, o.threshold_s, o.measure) for o in parse(text).slo.objectives]
     assert names == [
         ("p50", pytest.approx(0.02), Measure.LATENCY),
         ("p99.9", pytest.approx(0.3), Measure.LATENCY),
         ("ttft_p95", pytest.approx(0.2505), Measure.TTFT),
+        ("chunk_gap_p90", pytest.approx(0.04), Measure.CHUNK_GAP),
     ]
+
+
+@pytest.mark.parametrize("key", ["ttft_p95_ms", "chunk_gap_p95_ms"])
+def test_an_objective_on_chunks_needs_streaming(key: str) -> None:
+    assert keys(GOOD.replace("p99_ms = 100", f"{key} = 100")) == [f"slo.{key}"]
+
+
+def test_boto3_cannot_drive_a_plain_url() -> None:
+    text = GOOD.replace('name = "fraud"', 'url = "http://127.0.0.1:1/x"')
+    text = text.replace('body = "{}"', 'body = "{}"\nclient = "boto3"')
+    text = re.sub(r'kind = "\w+"', 'kind = "http"', text)
+    assert keys(text) == ["load.client"]
 
 
 def test_every_problem_is_reported_at_once() -> None:

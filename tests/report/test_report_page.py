@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import report_samples as samples
 
@@ -298,19 +299,31 @@ def test_the_page_shows_the_target_that_terraform_gets(target: float) -> None:
     assert "e" not in target_text(target)
 
 
-def test_the_time_to_the_first_chunk_has_its_own_column_and_figure() -> None:
+def test_the_times_of_chunks_have_their_own_columns_and_figures() -> None:
     whole = samples.stage(4, 1, 100.0)
     assert whole.log is not None
     chunk = whole.log.scheduled_s + 0.005
-    streamed = replace(whole, log=replace(whole.log, first_chunk_s=chunk))
+    gap = np.full(len(chunk), 0.002)
+    streamed = replace(whole, log=replace(whole.log, first_chunk_s=chunk, longest_gap_s=gap))
     plain = samples.stage(5, 1, 80.0)
-    slo = Slo((LatencyObjective(0.99, 0.01, Measure.TTFT), LatencyObjective(0.99, 0.165)))
+    slo = Slo(
+        (
+            LatencyObjective(0.99, 0.01, Measure.TTFT),
+            LatencyObjective(0.99, 0.165),
+            LatencyObjective(0.99, 0.003, Measure.CHUNK_GAP),
+        )
+    )
     data = ReportData("t", "r", "d", slo, stages=(streamed, plain))
     rows = View.of(data).rows
     first = rows[0].at(0.99, Measure.TTFT)
     assert first is not None
     assert first.mid == pytest.approx(0.005)
+    longest = rows[0].at(0.99, Measure.CHUNK_GAP)
+    assert longest is not None
+    assert longest.mid == pytest.approx(0.002)
     assert rows[1].at(0.99, Measure.TTFT) is None
     text = words_of(render_html(data))
     assert "first chunk p99" in text
     assert "p99 time to first chunk, ms" in text
+    assert "chunk gap p99" in text
+    assert "p99 longest gap between chunks, ms" in text

@@ -16,7 +16,7 @@ from tuner.campaign.model_based import estimate
 from tuner.campaign.refusals import (
     beyond_reach,
     mix_needs_model,
-    no_first_chunks,
+    not_streamed,
     nothing_measured,
     reach_gate,
     unreachable_gate,
@@ -110,7 +110,7 @@ def analyse(
     blank = _blank(slo, routing, results, launch_events)
     if not used:
         return replace(blank, gates=(nothing_measured(results),))
-    silent = no_first_chunks(slo, used)
+    silent = not_streamed(slo, used)
     if silent is not None:
         return replace(blank, binding=silent[0], gates=(silent[1],))
     beyond = beyond_reach(slo, sound(results))

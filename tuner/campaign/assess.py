@@ -81,7 +81,9 @@ class Assessment:
 def assess(config: CampaignConfig, results: Sequence[StageResult]) -> Assessment:
     """Recover the server and predict its limits, roughly."""
     fit, _ = fit_server(results)
-    if fit is None or not fit.passed:
+    # The recovered server predicts whole latencies; it says nothing about chunks.
+    chunks = any(o.measure.streamed for o in config.slo.objectives)
+    if fit is None or not fit.passed or chunks:
         return Assessment(config, fit, (), False)
     rng = np.random.default_rng([config.seed, len(results)])
     counts = tuple(sorted({1, *config.instance_counts}))

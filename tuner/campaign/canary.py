@@ -14,10 +14,11 @@ from enum import StrEnum
 
 import numpy as np
 
+from tuner.campaign.evidence import needs_requests
 from tuner.campaign.types import StageResult
 from tuner.errors import InsufficientDataError
 from tuner.interval import Interval
-from tuner.slo import LatencyObjective, Measure
+from tuner.slo import LatencyObjective
 from tuner.stats.histogram import LatencyHistogram, Window
 from tuner.stats.requests import FloatArray
 from tuner.stats.sequences import START, mean_radius, mean_sequence
@@ -153,16 +154,13 @@ def side_of(result: StageResult, objective: LatencyObjective) -> Side:
     whole = Window.merge(result.windows)
     log = result.log
     if log is None:
-        if objective.measure is Measure.TTFT:
-            raise InsufficientDataError(
-                "the time to the first chunk needs every request, and they were not kept",
-                hint="raise load.raw_requests_per_stage",
-            )
+        if objective.measure.streamed:
+            raise needs_requests(objective)
         middles, count = whole.ok.middles_s(), whole.ok.count
         late = whole.failures + int(count[middles > objective.threshold_s].sum())
         mean_ln = float(np.average(np.log(middles), weights=count)) if count.size else math.nan
         return Side(whole.total, whole.failures, late, mean_ln, whole.ok)
-    times = log.ttft_s() if objective.measure is Measure.TTFT else log.latency_s()
+    times = log.times_s(objective.measure)
     good = times[np.isfinite(times)]
     return Side(
         len(log),

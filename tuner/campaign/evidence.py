@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.campaign.types import StageKind, StageResult
+from tuner.errors import InsufficientDataError
 from tuner.queueing.recovery import Segment
-from tuner.slo import LatencyObjective, Measure
+from tuner.slo import LatencyObjective
 from tuner.stats.proportions import ShareEstimate, exceedance_interval, share_interval
 from tuner.stats.requests import FloatArray, Outcome
 from tuner.stats.steady import BACKLOG_LIMIT, TREND_Z_LIMIT, mann_kendall_z, overload_test
@@ -66,7 +67,7 @@ def evidence(result: StageResult, objective: LatencyObjective) -> StageEvidence:
     Raises
     ------
     InsufficientDataError
-        If the stage has no requests.
+        If the stage has no requests, or was not kept as the objective needs it.
     """
     spec = result.spec
     return StageEvidence(
@@ -111,12 +112,22 @@ def _share(result: StageResult, objective: LatencyObjective) -> ShareEstimate:
     threshold = objective.threshold_s
     log = result.log
     if log is None:
+        if objective.measure.streamed:
+            raise needs_requests(objective)
         return share_interval(_slow_in_windows(result, threshold))
-    times = log.ttft_s() if objective.measure is Measure.TTFT else log.latency_s()
+    times = log.times_s(objective.measure)
     # A stream that never began is as late as a failure.
     late = np.where(np.isnan(times), np.inf, times)
     own = share_interval(late > threshold)
     return replace(exceedance_interval(late, threshold), inflation=own.inflation)
+
+
+def needs_requests(objective: LatencyObjective) -> InsufficientDataError:
+    """Windows hold whole latencies only: no other time can be judged from them."""
+    return InsufficientDataError(
+        f"{objective.name} needs every request, and they were not kept",
+        hint="raise load.raw_requests_per_stage",
+    )
 
 
 def _slow_in_windows(result: StageResult, threshold_s: float) -> NDArray[np.bool_]:

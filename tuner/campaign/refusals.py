@@ -10,7 +10,7 @@ from tuner.campaign.evidence import evidence
 from tuner.campaign.server import ServerFit
 from tuner.campaign.types import StageResult
 from tuner.queueing.capacity import CapacityModel, Gate
-from tuner.slo import LatencyObjective, Measure, Slo, Verdict
+from tuner.slo import LatencyObjective, Slo, Verdict
 
 LEAST_AT_TOP = 50
 NEAR_REACH = 0.8
@@ -50,27 +50,26 @@ def nothing_measured(results: Sequence[StageResult]) -> Gate:
     )
 
 
-def no_first_chunks(
+def not_streamed(
     slo: Slo, results: Sequence[StageResult]
 ) -> tuple[LatencyObjective, Gate] | None:
-    """An objective on the first chunk when no answer was streamed."""
-    objective = next((o for o in slo.objectives if o.measure is Measure.TTFT), None)
-    if objective is None:
-        return None
-    streamed = sum(
-        int(np.isfinite(r.log.first_chunk_s).sum()) for r in results if r.log is not None
-    )
-    if streamed:
-        return None
-    return objective, Gate(
-        "streaming",
-        False,
-        0.0,
-        "answers with a time of their first chunk",
-        f"{objective.name} asks for the time to the first chunk, and no answer on record was "
-        "streamed",
-        "measure with response streaming, or set the objective on latency",
-    )
+    """An objective on the chunks of answers when no answer came in chunks."""
+    logs = [r.log for r in results if r.log is not None]
+    for objective in slo.objectives:
+        if not objective.measure.streamed:
+            continue
+        if any(np.isfinite(log.times_s(objective.measure)).any() for log in logs):
+            continue
+        return objective, Gate(
+            "streaming",
+            False,
+            0.0,
+            "answers that came in chunks",
+            f"{objective.name} is about the chunks of streamed answers, and no answer on record "
+            "was streamed",
+            "measure with response streaming, or set the objective on latency",
+        )
+    return None
 
 
 def beyond_reach(

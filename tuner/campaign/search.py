@@ -143,7 +143,7 @@ def _search(config: CampaignConfig) -> Talk:
     bracketed = yield from _ramp(config, results, start)
     if isinstance(bracketed, Finished):
         return bracketed
-    if base == 1 and all(o.measure.value == "latency" for o in config.slo.objectives):
+    if base == 1 and not any(o.measure.streamed for o in config.slo.objectives):
         done = yield from _by_model(config, results, bracketed)
         if done is not None:
             return done

@@ -28,6 +28,10 @@ SLO_KEYS = (
     "ttft_p90_ms",
     "ttft_p95_ms",
     "ttft_p99_ms",
+    "chunk_gap_p50_ms",
+    "chunk_gap_p90_ms",
+    "chunk_gap_p95_ms",
+    "chunk_gap_p99_ms",
 )
 
 
@@ -174,7 +178,7 @@ def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _slo_flags(parser: argparse.ArgumentParser) -> None:
     for key in SLO_KEYS:
         name = "--slo-" + key.replace("_", "-")
-        hidden = key not in ("p95_ms", "p99_ms", "ttft_p95_ms")
+        hidden = key not in ("p95_ms", "p99_ms", "ttft_p95_ms", "chunk_gap_p95_ms")
         parser.add_argument(
             name,
             type=_number(1e-3),

@@ -41,6 +41,7 @@ REQUEST_FIELDS = (
     "outcome",
     "payload_class",
     "worker",
+    "longest_gap_s",
 )
 
 
@@ -101,6 +102,10 @@ def _gap_quantiles(stage: StageResult) -> tuple[str, ...]:
     return tuple("" if gaps is None else repr(gaps.quantile_s(q)) for q in quantiles)
 
 
+def _seconds(time_s: float) -> str:
+    return "" if time_s != time_s else f"{time_s:.9f}"
+
+
 def _requests_csv(stages: list[StageResult]) -> str:
     text = io.StringIO()
     text.write(",".join(REQUEST_FIELDS) + "\n")
@@ -108,7 +113,9 @@ def _requests_csv(stages: list[StageResult]) -> str:
     for s in stages:
         assert s.log is not None
         columns = [c.tolist() for c in s.log.columns().values()]
-        for sched, sent, first, done, outcome, payload_class, worker in zip(*columns, strict=True):
-            times = ",".join("" if t != t else f"{t:.9f}" for t in (sched, sent, first, done))
-            text.write(f"{s.spec.index},{times},{names[outcome]},{payload_class},{worker}\n")
+        for *when, outcome, payload_class, worker, gap in zip(*columns, strict=True):
+            times = ",".join(_seconds(t) for t in when)
+            text.write(
+                f"{s.spec.index},{times},{names[outcome]},{payload_class},{worker},{_seconds(gap)}\n"
+            )
     return text.getvalue()

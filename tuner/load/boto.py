@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,11 +28,20 @@ from gevent.lock import BoundedSemaphore
 from tuner.load.engine_base import EngineBase
 from tuner.load.outcomes import CREDENTIAL_CODES, classify, of_stream_error
 from tuner.load.rows import Rows
-from tuner.load.target import INFERENCE_ID, InvokeTarget
+from tuner.load.target import INFERENCE_ID, TARGET_MODEL, TARGET_VARIANT, InvokeTarget
 from tuner.stats.requests import Outcome
 from tuner.workload.payloads import Payload
 
 NAN = float("nan")
+PARAMETERS = {
+    "accept": "Accept",
+    "x-amzn-sagemaker-custom-attributes": "CustomAttributes",
+    TARGET_MODEL.lower(): "TargetModel",
+    TARGET_VARIANT.lower(): "TargetVariant",
+    INFERENCE_ID.lower(): "InferenceId",
+}
+"""boto3's own names for what the fast client sends as headers."""
+
 _now = time.monotonic
 
 
@@ -55,6 +65,15 @@ def runtime_client(target: InvokeTarget) -> Any:
     )
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What has come of an answer so far."""
+
+    first_s: float = NAN
+    longest_gap_s: float = NAN
+    size: int = 0
+
+
 class BotoEngine(EngineBase):
     """Carries arrivals through boto3, for comparison with the fast engine."""
 
@@ -68,7 +87,6 @@ class BotoEngine(EngineBase):
         super().__init__(loop, target, sink)
         self.observe: Callable[[int, dict[bytes, bytes], bytes], None] | None = None
         self._payloads = payloads
-        self._mark = dict(target.headers).get(INFERENCE_ID)
         self._client = runtime_client(target)
         self._slots = BoundedSemaphore(target.connections)
         self._running: set[gevent.Greenlet] = set()
@@ -77,7 +95,7 @@ class BotoEngine(EngineBase):
         """Take one arrival, now."""
         payload = next(self.picks)
         if self.in_flight >= self.target.max_in_flight:
-            self._rows.add(scheduled_s, NAN, NAN, NAN, 0, payload, int(Outcome.DROPPED))
+            self._rows.add(scheduled_s, NAN, NAN, NAN, NAN, 0, payload, int(Outcome.DROPPED))
             self.completed += 1
             return
         self.in_flight += 1
@@ -87,14 +105,15 @@ class BotoEngine(EngineBase):
         greenlet.link(self._running.discard)
 
     def _carry(self, scheduled_s: float, payload: int) -> None:
-        sent = first = NAN
-        size = 0
+        sent, seen = NAN, _Seen()
         outcome, text = Outcome.DROPPED, ""
         try:
             with self._slots:
                 sent = _now()
+                outcome, text = Outcome.TIMEOUT, "given up at the end of the stage"
                 with gevent.Timeout(self.target.timeout_s):
-                    outcome, text, first, size = self._invoke(self._payloads[payload])
+                    self._invoke(self._payloads[payload], seen)
+                outcome, text = Outcome.OK, ""
         except (gevent.Timeout, ReadTimeoutError, ConnectTimeoutError):
             outcome = Outcome.TIMEOUT
             text = f"no complete answer within {self.target.timeout_s:g} s"
@@ -107,43 +126,49 @@ class BotoEngine(EngineBase):
             self.credentials_refused += 1
         finally:
             done = _now() if sent == sent else NAN
-            self._rows.add(scheduled_s, sent, first, done, size, payload, int(outcome))
+            gap = seen.longest_gap_s if outcome is Outcome.OK else NAN
+            self._rows.add(
+                scheduled_s, sent, seen.first_s, done, gap, seen.size, payload, int(outcome)
+            )
             self.completed += 1
             self.in_flight -= 1
             if text:
                 self.errors.add(text)
 
-    def _invoke(self, payload: Payload) -> tuple[Outcome, str, float, int]:
+    def _invoke(self, payload: Payload, seen: _Seen) -> None:
+        headers = self.target.headers_for(payload.target_model)
         call = {
             "EndpointName": self.target.endpoint_name,
             "Body": payload.body,
             "ContentType": payload.content_type,
+            **{PARAMETERS[name.lower()]: value for name, value in headers},
         }
-        if self.target.variant:
-            call["TargetVariant"] = self.target.variant
-        if self._mark is not None:
-            call["InferenceId"] = self._mark
-        if payload.target_model is not None and not self.streaming:
-            call["TargetModel"] = payload.target_model
         if self.streaming:
-            return self._stream(self._client.invoke_endpoint_with_response_stream(**call))
+            self._stream(self._client.invoke_endpoint_with_response_stream(**call), seen)
+            return
         answer = self._client.invoke_endpoint(**call)
         body = answer["Body"].read()
         if self.observe is not None:
             meta = answer["ResponseMetadata"]
-            headers = {k.encode(): v.encode() for k, v in meta["HTTPHeaders"].items()}
-            self.observe(meta["HTTPStatusCode"], headers, body)
-        return Outcome.OK, "", NAN, len(body)
+            fields = {k.encode(): v.encode() for k, v in meta["HTTPHeaders"].items()}
+            self.observe(meta["HTTPStatusCode"], fields, body)
+        seen.size = len(body)
 
-    def _stream(self, answer: Any) -> tuple[Outcome, str, float, int]:
-        first, size = NAN, 0
+    def _stream(self, answer: Any, seen: _Seen) -> None:
+        last = NAN
         with contextlib.closing(answer["Body"]) as events:
             for event in events:
                 part = event.get("PayloadPart")
-                if part is not None:
-                    first = _now() if first != first else first
-                    size += len(part["Bytes"])
-        return Outcome.OK, "", first, size
+                if part is None:
+                    continue
+                now = _now()
+                seen.size += len(part["Bytes"])
+                if seen.first_s != seen.first_s:
+                    seen.first_s, seen.longest_gap_s = now, 0.0
+                else:
+                    self.chunk_gaps.append(now - last)
+                    seen.longest_gap_s = max(seen.longest_gap_s, now - last)
+                last = now
 
     def _of_client_error(self, error: ClientError) -> tuple[Outcome, str]:
         answer: Any = error.response

@@ -61,8 +61,8 @@ class Connection:
     __slots__ = (
         "_incoming", "_last_chunk_s", "_outgoing", "_owner", "_parser", "_reader", "_reusable",
         "_sock", "_tls", "_unsent", "_until_close", "_writer", "body", "body_bytes", "busy",
-        "closed", "complete", "deadline_s", "first_s", "headers", "payload", "ready",
-        "recording", "scheduled_s", "sent_s", "served", "status", "stream", "touched",
+        "closed", "complete", "deadline_s", "first_s", "headers", "longest_gap_s", "payload",
+        "ready", "recording", "scheduled_s", "sent_s", "served", "status", "stream", "touched",
     )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:
@@ -86,7 +86,7 @@ class Connection:
         self.headers: dict[bytes, bytes] = {}
         self.body: list[bytes] = []
         self.body_bytes = 0
-        self.first_s = self._last_chunk_s = NAN
+        self.first_s = self._last_chunk_s = self.longest_gap_s = NAN
         self.complete = False
         self.touched = False
         self.stream: EventStreamWatch | None = None
@@ -307,8 +307,11 @@ class Connection:
         now = _now()
         if self.first_s != self.first_s:
             self.first_s = now
+            self.longest_gap_s = 0.0
         else:
-            self._owner.chunk_gaps.append(now - self._last_chunk_s)
+            gap = now - self._last_chunk_s
+            self._owner.chunk_gaps.append(gap)
+            self.longest_gap_s = max(self.longest_gap_s, gap)
         # Parts that came in one read follow each other at once.
         self._owner.chunk_gaps.extend([0.0] * (seen - 1))
         self._last_chunk_s = now

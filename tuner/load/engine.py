@@ -70,7 +70,7 @@ class HttpEngine(EngineBase):
     def launch(self, scheduled_s: float) -> None:
         """Take one arrival, now."""
         if self.in_flight >= self.target.max_in_flight:
-            self._rows.add(scheduled_s, NAN, NAN, NAN, 0, next(self.picks), _DROPPED)
+            self._rows.add(scheduled_s, NAN, NAN, NAN, NAN, 0, next(self.picks), _DROPPED)
             self.completed += 1
             return
         self.in_flight += 1
@@ -152,6 +152,7 @@ class HttpEngine(EngineBase):
             connection.sent_s,
             connection.first_s,
             done,
+            connection.longest_gap_s,
             connection.body_bytes,
             connection.payload,
             outcome,
@@ -220,7 +221,7 @@ class HttpEngine(EngineBase):
         body_bytes: int = 0,
     ) -> None:
         scheduled_s, payload, sent, _ = request
-        self._rows.add(scheduled_s, sent, first_s, _now(), body_bytes, payload, int(outcome))
+        self._rows.add(scheduled_s, sent, first_s, _now(), NAN, body_bytes, payload, int(outcome))
         self.completed += 1
         self.in_flight -= 1
 

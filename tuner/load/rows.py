@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from tuner.stats.requests import RequestLog
 
-ROW = struct.Struct("<4dIIBB")
+ROW = struct.Struct("<4dfIIBB")
 ROW_DTYPE = np.dtype(
     [
         ("scheduled_s", "<f8"),
         ("sent_s", "<f8"),
         ("first_chunk_s", "<f8"),
         ("done_s", "<f8"),
+        ("longest_gap_s", "<f4"),
         ("body_bytes", "<u4"),
         ("payload", "<u4"),
         ("outcome", "u1"),
@@ -44,14 +45,15 @@ class RowBuffer:
         sent: float,
         first: float,
         done: float,
+        gap: float,
         body_bytes: int,
         payload: int,
         outcome: int,
     ) -> None:
-        """Write one row; times are absolute on the monotonic clock."""
+        """Write one row; moments are absolute on the monotonic clock."""
         offset = self._offset
         ROW.pack_into(
-            self._buffer, offset, scheduled, sent, first, done, body_bytes, payload, outcome, 0
+            self._buffer, offset, scheduled, sent, first, done, gap, body_bytes, payload, outcome, 0
         )
         offset += ROW.size
         self._offset = offset
@@ -85,4 +87,5 @@ def to_log(rows: Rows, class_index: NDArray[np.uint16]) -> RequestLog:
         ordered["outcome"].copy(),
         class_index[ordered["payload"] if len(class_index) > 1 else np.zeros(len(rows), int)],
         ordered["worker"].astype(np.uint16),
+        ordered["longest_gap_s"].astype(np.float64),
     )

@@ -16,7 +16,10 @@ from tuner.plan.tables import (
     SloTable,
     TrafficTable,
 )
+from tuner.slo import Measure
 from tuner.units import ms_to_s
+
+STREAMED_PREFIXES = tuple(f"{m.value}_" for m in Measure if m.streamed)
 
 
 def cross_checks(tables: Mapping[str, Any], base_dir: Path | None) -> Iterator[Problem]:
@@ -24,8 +27,10 @@ def cross_checks(tables: Mapping[str, Any], base_dir: Path | None) -> Iterator[P
         yield from _check_endpoint(endpoint, base_dir)
     if slo := tables.get("slo"):
         yield from _check_slo(slo, tables.get("load"))
+        yield from _check_streaming(slo, tables.get("endpoint"))
     if load := tables.get("load"):
         yield from _check_load(load, base_dir)
+        yield from _check_client(load, tables.get("endpoint"))
     if traffic := tables.get("traffic"):
         yield from _check_traffic(traffic, base_dir)
     capacity = tables.get("capacity")
@@ -88,9 +93,11 @@ def _check_endpoint(endpoint: EndpointTable, base_dir: Path | None) -> Iterator[
 def _check_slo(slo: SloTable, load: LoadTable | None) -> Iterator[Problem]:
     objectives = {k: v for k, v in slo.model_dump().items() if k.endswith("_ms") and v is not None}
     if not objectives:
-        yield Problem("slo", "needs at least one of p50_ms … p99_9_ms, ttft_p95_ms")
+        yield Problem(
+            "slo", "needs at least one of p50_ms … p99_9_ms, ttft_p95_ms, chunk_gap_p95_ms"
+        )
         return
-    for prefix in ("p", "ttft_p"):
+    for prefix in ("p", "ttft_p", "chunk_gap_p"):
         ordered = [(k, v) for k, v in objectives.items() if k.startswith(prefix)]
         for (lower, a), (upper, b) in itertools.pairwise(ordered):
             if a > b:
@@ -104,6 +111,30 @@ def _check_slo(slo: SloTable, load: LoadTable | None) -> Iterator[Problem]:
                 load.timeout_s,
                 f"at least {least:g} (four times the slowest objective)",
             )
+
+
+def _check_streaming(slo: SloTable, endpoint: EndpointTable | None) -> Iterator[Problem]:
+    """An answer that comes whole has no chunks to judge."""
+    if endpoint is None or endpoint.streaming:
+        return
+    for key, value in slo.model_dump().items():
+        if value is not None and key.startswith(STREAMED_PREFIXES):
+            yield Problem(
+                f"slo.{key}",
+                "is about the chunks of streamed answers, and endpoint.streaming is not set",
+                value,
+                "endpoint.streaming = true",
+            )
+
+
+def _check_client(load: LoadTable, endpoint: EndpointTable | None) -> Iterator[Problem]:
+    if load.client == "boto3" and endpoint is not None and endpoint.kind == "http":
+        yield Problem(
+            "load.client",
+            "invokes SageMaker endpoints only, and endpoint.kind is http",
+            load.client,
+            '"fast"',
+        )
 
 
 def _check_load(load: LoadTable, base_dir: Path | None) -> Iterator[Problem]:

@@ -59,6 +59,10 @@ class SloTable(Table):
     ttft_p90_ms: Positive | None = None
     ttft_p95_ms: Positive | None = None
     ttft_p99_ms: Positive | None = None
+    chunk_gap_p50_ms: Positive | None = None
+    chunk_gap_p90_ms: Positive | None = None
+    chunk_gap_p95_ms: Positive | None = None
+    chunk_gap_p99_ms: Positive | None = None
     max_error_rate: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
     budget_requests: Annotated[float, Field(gt=0, lt=1)] | None = None
     budget_minutes: Annotated[float, Field(gt=0, lt=1)] = 0.005
@@ -160,7 +164,7 @@ def slo_of(values: Mapping[str, Any]) -> Slo:
         if value is None or not key.endswith("_ms"):
             continue
         label = key.removesuffix("_ms")
-        measure = Measure.TTFT if label.startswith("ttft_") else Measure.LATENCY
-        number = label.removeprefix("ttft_").removeprefix("p").replace("_", ".")
+        measure = next((m for m in Measure if label.startswith(f"{m.value}_")), Measure.LATENCY)
+        number = label.removeprefix(f"{measure.value}_").removeprefix("p").replace("_", ".")
         objectives.append(LatencyObjective(float(number) / 100, ms_to_s(float(value)), measure))
     return Slo(tuple(objectives), values.get("max_error_rate"))

@@ -24,7 +24,8 @@ preset = "demo"              # emulator: a built-in server model (tuner emulate 
 # routing = "RANDOM"         # http: RANDOM | LEAST_OUTSTANDING_REQUESTS
 
 [slo]
-p99_ms = 150                 # any of p50_ms p90_ms p95_ms p99_ms p99_9_ms, ttft_p95_ms ...
+p99_ms = 150                 # any of p50_ms p90_ms p95_ms p99_ms p99_9_ms;
+                             # of streamed answers ttft_p95_ms, chunk_gap_p95_ms (longest gap) ...
 max_error_rate = 0.001       # share of requests that may fail
 # budget_requests = 0.01     # share of requests over the SLO that traffic may cause in the
                              # long run; default: what the tightest objective allows

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tuner.interval import Interval
 from tuner.recommend.replay import Forecast
 from tuner.recommend.verify_types import Comparison, MinuteSeen
-from tuner.slo import LatencyObjective, Measure, Slo, Verdict
+from tuner.slo import LatencyObjective, Slo, Verdict
 from tuner.stats.proportions import (
     ShareEstimate,
     clopper_pearson,
@@ -69,12 +69,7 @@ class Seen:
 
     def late(self, objective: LatencyObjective) -> NDArray[np.bool_]:
         """Which requests missed an objective, shape (n,)."""
-        return ~(times_s(self.log, objective) <= objective.threshold_s)
-
-
-def times_s(log: RequestLog, objective: LatencyObjective) -> FloatArray:
-    """The times an objective is about, shape (n,); infinite for failures."""
-    return log.latency_s() if objective.measure is Measure.LATENCY else log.ttft_s()
+        return ~(self.log.times_s(objective.measure) <= objective.threshold_s)
 
 
 def judge(
@@ -165,7 +160,7 @@ def _share(seen: Seen, late: NDArray[np.bool_]) -> ShareEstimate:
 
 
 def _quantile(objective: LatencyObjective, seen: Seen) -> str:
-    value = _order(times_s(seen.log, objective), objective.quantile)
+    value = _order(seen.log.times_s(objective.measure), objective.quantile)
     shown = f"{value * 1e3:.4g} ms" if math.isfinite(value) else "among the failures"
     return f"{objective.name} {'was' if math.isfinite(value) else 'lies'} {shown}"
 
@@ -264,7 +259,7 @@ def _generator(seen: Seen) -> Comparison:
 
 def _minutes(objective: LatencyObjective, seen: Seen, expected: Forecast) -> tuple[MinuteSeen, ...]:
     index, late = _minute_index(seen), seen.late(objective)
-    times = times_s(seen.log, objective)
+    times = seen.log.times_s(objective.measure)
     rows = []
     for m in range(seen.minutes):
         here = index == m

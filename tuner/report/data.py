@@ -130,12 +130,12 @@ class ReportData:
 class View:
     """The data with what is worked out of it once for figures and page alike.
 
-    ``quantiles`` are shown of latency, ``ttft_quantiles`` of the time to the first chunk.
+    ``quantiles`` are shown of latency, ``streamed`` of the times that only chunks have.
     """
 
     data: ReportData
     quantiles: tuple[float, ...]
-    ttft_quantiles: tuple[float, ...]
+    streamed: tuple[tuple[Measure, float], ...]
     rows: tuple[StageRow, ...]
 
     @classmethod
@@ -144,18 +144,15 @@ class View:
         named = {o.quantile for o in data.slo.objectives if o.measure is Measure.LATENCY}
         quantiles = tuple(sorted(named | set(SHOWN_QUANTILES)))
         used = data.capacity.stages_used if data.capacity is not None else None
-        first = {o.quantile for o in data.slo.objectives if o.measure is Measure.TTFT}
-        ttft = tuple(sorted(first))
-        rows = tuple(stage_row(s, quantiles, used, ttft) for s in data.stages)
-        return cls(data, quantiles, ttft, rows)
+        objectives = [(o.measure, o.quantile) for o in data.slo.objectives if o.measure.streamed]
+        streamed = tuple(sorted(objectives, key=lambda o: (list(Measure).index(o[0]), o[1])))
+        rows = tuple(stage_row(s, quantiles, used, streamed) for s in data.stages)
+        return cls(data, quantiles, streamed, rows)
 
     @property
     def shown(self) -> tuple[tuple[Measure, float], ...]:
         """Every measure and quantile shown, latency first."""
-        return (
-            *((Measure.LATENCY, q) for q in self.quantiles),
-            *((Measure.TTFT, q) for q in self.ttft_quantiles),
-        )
+        return (*((Measure.LATENCY, q) for q in self.quantiles), *self.streamed)
 
     @property
     def requests(self) -> int:
@@ -176,8 +173,8 @@ class Table:
 class StageRow:
     """One stage as the report shows it.
 
-    ``quantiles`` holds (quantile, interval in seconds, or None without requests); ``ttft`` the
-    same for the time to the first chunk, which only a stage with its requests kept can tell.
+    ``quantiles`` holds (quantile, interval in seconds, or None without requests); ``streamed``
+    the same for times between chunks, which only a stage with its requests kept can tell.
     ``standing`` is ``"used"``, ``"void"`` or ``"unused"``, with the reason in ``note``.
     """
 
@@ -187,12 +184,13 @@ class StageRow:
     quantiles: tuple[tuple[float, Interval | None], ...]
     standing: str
     note: str
-    ttft: tuple[tuple[float, Interval | None], ...] = ()
+    streamed: tuple[tuple[tuple[Measure, float], Interval | None], ...] = ()
 
     def at(self, quantile: float, measure: Measure = Measure.LATENCY) -> Interval | None:
         """The interval at this quantile."""
-        known = self.quantiles if measure is Measure.LATENCY else self.ttft
-        return dict(known).get(quantile)
+        if measure is Measure.LATENCY:
+            return dict(self.quantiles).get(quantile)
+        return dict(self.streamed).get((measure, quantile))
 
     @property
     def error_share(self) -> float | None:
@@ -204,7 +202,7 @@ def stage_row(
     stage: StageResult,
     quantiles: tuple[float, ...],
     used: tuple[int, ...] | None,
-    ttft_quantiles: tuple[float, ...] = (),
+    streamed: tuple[tuple[Measure, float], ...] = (),
 ) -> StageRow:
     """Work out one row; ``used`` are the stages of the capacity estimate, if there is one."""
     log = stage.log
@@ -220,14 +218,14 @@ def stage_row(
             (q, _sound(quantile_interval_of_windows(stage.windows, q).interval)) for q in quantiles
         ]
     standing, note = _standing(stage, used)
-    first = tuple((q, _ttft(stage, q)) for q in ttft_quantiles)
-    return StageRow(stage, requests, failures, tuple(found), standing, note, first)
+    chunks = tuple(((m, q), _of_chunks(stage, m, q)) for m, q in streamed)
+    return StageRow(stage, requests, failures, tuple(found), standing, note, chunks)
 
 
-def _ttft(stage: StageResult, quantile: float) -> Interval | None:
+def _of_chunks(stage: StageResult, measure: Measure, quantile: float) -> Interval | None:
     if stage.log is None or not len(stage.log):
         return None
-    values = stage.log.ttft_s()
+    values = stage.log.times_s(measure)
     # NaN: answered, but not as a stream.
     return None if np.isnan(values).any() else _sound(quantile_interval(values, quantile).interval)
 
@@ -256,6 +254,7 @@ def _standing(stage: StageResult, used: tuple[int, ...] | None) -> tuple[str, st
 
 
 def quantile_name(measure: Measure, quantile: float) -> str:
-    """``p99``, ``first chunk p99``."""
+    """``p99``, ``first chunk p99``, ``chunk gap p99``."""
     name = f"p{quantile * 100:.10g}"
-    return name if measure is Measure.LATENCY else f"first chunk {name}"
+    before = {Measure.LATENCY: "", Measure.TTFT: "first chunk ", Measure.CHUNK_GAP: "chunk gap "}
+    return before[measure] + name

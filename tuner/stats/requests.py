@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tuner.slo import Measure
 
 FloatArray = NDArray[np.float64]
 
@@ -51,6 +53,9 @@ class RequestLog:
         Index into the plan's payload classes, uint16.
     worker
         Index of the generator worker that sent the request, uint16.
+    longest_gap_s
+        Longest time between two chunks of a streamed answer, 0 for a single chunk; NaN where
+        not streamed, which is all of them when left out.
     """
 
     scheduled_s: FloatArray
@@ -60,9 +65,12 @@ class RequestLog:
     outcome: NDArray[np.uint8]
     payload_class: NDArray[np.uint16]
     worker: NDArray[np.uint16]
+    longest_gap_s: FloatArray = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         n = self.scheduled_s.shape
+        if not self.longest_gap_s.size:
+            object.__setattr__(self, "longest_gap_s", np.full(n, np.nan))
         if len(n) != 1 or any(c.shape != n for c in self.columns().values()):
             shapes = {k: c.shape for k, c in self.columns().items()}
             raise ValueError(f"request columns differ in shape: {shapes}")
@@ -77,6 +85,7 @@ class RequestLog:
             "outcome": self.outcome,
             "payload_class": self.payload_class,
             "worker": self.worker,
+            "longest_gap_s": self.longest_gap_s,
         }
 
     @classmethod
@@ -90,6 +99,7 @@ class RequestLog:
         outcome: NDArray[np.uint8] | None = None,
         payload_class: NDArray[np.uint16] | None = None,
         worker: NDArray[np.uint16] | None = None,
+        longest_gap_s: FloatArray | None = None,
     ) -> RequestLog:
         """Build a log from two columns; what is left out is sent on time, OK, class 0.
 
@@ -107,6 +117,7 @@ class RequestLog:
             (np.zeros(n, np.uint8) if outcome is None else outcome.astype(np.uint8))[order],
             (np.zeros(n, np.uint16) if payload_class is None else payload_class)[order],
             (np.zeros(n, np.uint16) if worker is None else worker)[order],
+            np.full(n, np.nan) if longest_gap_s is None else longest_gap_s[order],
         )
 
     def __len__(self) -> int:
@@ -121,9 +132,16 @@ class RequestLog:
         """Latency from the intended start, shape (n,); infinite for every failure."""
         return np.where(self.ok, self.done_s - self.scheduled_s, np.inf)
 
-    def ttft_s(self) -> FloatArray:
-        """Time to first chunk from the intended start, shape (n,); infinite for failures."""
-        return np.where(self.ok, self.first_chunk_s - self.scheduled_s, np.inf)
+    def times_s(self, measure: Measure) -> FloatArray:
+        """The times an objective is about, shape (n,); infinite for failures.
+
+        NaN for a success without such a time, which is an answer that was not streamed.
+        """
+        if measure is Measure.LATENCY:
+            return self.latency_s()
+        if measure is Measure.TTFT:
+            return np.where(self.ok, self.first_chunk_s - self.scheduled_s, np.inf)
+        return np.where(self.ok, self.longest_gap_s, np.inf)
 
     def send_lag_s(self) -> FloatArray:
         """Actual minus intended start, shape (n,); NaN for requests never sent."""

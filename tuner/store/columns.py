@@ -31,6 +31,7 @@ def pack_log(log: RequestLog) -> bytes:
     }
     if streamed:
         columns["first_chunk_lag_s"] = (log.first_chunk_s - log.scheduled_s).astype(np.float32)
+        columns["longest_gap_s"] = log.longest_gap_s.astype(np.float32)
     return _npz(columns)
 
 
@@ -45,7 +46,7 @@ def unpack_log(data: bytes) -> RequestLog:
     columns = _load(data)
     try:
         scheduled = columns["scheduled_s"].astype(np.float64)
-        first = columns.get("first_chunk_lag_s")
+        first, gap = columns.get("first_chunk_lag_s"), columns.get("longest_gap_s")
         return RequestLog(
             scheduled,
             scheduled + columns["send_lag_s"].astype(np.float64),
@@ -54,6 +55,7 @@ def unpack_log(data: bytes) -> RequestLog:
             columns["outcome"].astype(np.uint8),
             columns["payload_class"].astype(np.uint16),
             columns["worker"].astype(np.uint16),
+            np.full(len(scheduled), np.nan) if gap is None else gap.astype(np.float64),
         )
     except KeyError as error:
         raise ValueError(f"column {error} is missing") from None

@@ -33,7 +33,16 @@ from tuner.report.words import interval, number
 from tuner.slo import Measure
 from tuner.units import per_min_to_per_s, s_to_ms
 
-NAMES = {Measure.LATENCY: "latency", Measure.TTFT: "time to first chunk"}
+NAMES = {
+    Measure.LATENCY: "latency",
+    Measure.TTFT: "time to first chunk",
+    Measure.CHUNK_GAP: "longest gap between chunks",
+}
+FILES = {
+    Measure.LATENCY: "latency",
+    Measure.TTFT: "first-chunk",
+    Measure.CHUNK_GAP: "chunk-gap",
+}
 
 EDGE = 8.0
 """The axis ends at this multiple of the slowest threshold."""
@@ -72,8 +81,7 @@ def _points_of(view: View, measure: Measure, quantile: float) -> list[Point]:
 def _panel(
     view: View, points: Sequence[Point], measure: Measure, quantile: float, png: bool
 ) -> Drawing:
-    what = "latency" if measure is Measure.LATENCY else "first-chunk"
-    name = f"{what}-p{quantile * 100:.10g}".replace(".", "_")
+    name = f"{FILES[measure]}-p{quantile * 100:.10g}".replace(".", "_")
     threshold_s = view.data.threshold_s(quantile, measure)
     with style(name):
         figure = new_figure(4.5, 3.6)
@@ -245,8 +253,9 @@ def _scale(axes: Axes, bottom: float, top: float) -> None:
 
 
 def _caption(view: View, measure: Measure, quantile: float) -> str:
+    origin = "" if measure is Measure.CHUNK_GAP else " from the intended start"
     text = (
-        f"p{quantile * 100:.10g} of {NAMES[measure]} from the intended start, with 95 % "
+        f"p{quantile * 100:.10g} of {NAMES[measure]}{origin}, with 95 % "
         "intervals, against the offered rate per instance; one line per instance count."
     )
     capacity = view.data.capacity
