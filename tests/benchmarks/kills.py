@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import random
 import re
@@ -82,7 +83,9 @@ KEYS: dict[str, Any] = {
 }
 ANNOUNCED = re.compile(r"^ *(\d+)  \w+ +\d+ x ", re.MULTILINE)
 GONE_WITHIN_S = 10.0
-FIRST_KILL_S, LAST_KILL_S = 1.0, 18.0
+MOST_LINES, LONGEST_S = 6, 2.5
+"""A kill comes up to so long after up to so many lines of progress, however slow the machine."""
+LOOK_S = 0.05
 FINISHED = {0, 3, 4}
 """Exit codes of a campaign that came to its end: the answer itself is not judged here."""
 PATIENCE_S = 600.0
@@ -104,6 +107,7 @@ class Tally:
     """What went wrong, and how long putting back took."""
 
     kills: int = 0
+    with_stages: int = 0
     finished: int = 0
     stages_lost: int = 0
     announced_lost: int = 0
@@ -240,23 +244,29 @@ class Campaign:
             resume = ["--resume"] if self.begun else []
             process = self.tuner("run", plan, "--out", self.run.name, *resume)
             killed = self.kill(process, last=self.tally.kills >= self.kills)
-            self.check_journal()
+            with_stages = self.check_journal()
             if not killed:
                 return self.ended(process, before)
+            self.tally.with_stages += with_stages
             if self.begun and self.rng.random() < 0.5:
                 self.restore(before)
 
     def kill(self, process: subprocess.Popen[str], *, last: bool) -> bool:
-        """Kill it after a while; False when it had ended by then, or was to."""
+        """Kill it after a while; False when it had ended by then."""
+        lines = math.inf if last else self.rng.randint(0, MOST_LINES)
+        gives_up = time.monotonic() + PATIENCE_S
+        while process.poll() is None and self.said().count("\n") < lines:
+            if time.monotonic() > gives_up:
+                self.trouble(f"fewer than {lines} lines in {PATIENCE_S:g} s")
+                self.tally.failed_commands += 1
+                break
+            time.sleep(LOOK_S)
         try:
-            process.wait(PATIENCE_S if last else self.rng.uniform(FIRST_KILL_S, LAST_KILL_S))
+            process.wait(self.rng.uniform(0.0, LONGEST_S))
         except subprocess.TimeoutExpired:
             family = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            if last:
-                self.trouble(f"not at its end within {PATIENCE_S:g} s")
-                return False
             self.tally.kills += 1
             _, alive = psutil.wait_procs(family, GONE_WITHIN_S)
             if alive:
@@ -277,8 +287,8 @@ class Campaign:
             self.tally.stages_lost += 1
         self.compare(before, "after the end")
 
-    def check_journal(self) -> None:
-        """Compare the journal with what it held and with what was announced."""
+    def check_journal(self) -> bool:
+        """Compare the journal with what it held and what was announced; whether it has stages."""
         now = stages(self.run)
         lost = [i for i, digest in self.kept.items() if now.get(i) != digest]
         self.tally.stages_lost += len(lost)
@@ -287,6 +297,7 @@ class Campaign:
         if lost or missing:
             self.trouble(f"lost {lost}, announced and missing {sorted(missing)}")
         self.kept = now
+        return bool(now)
 
     def restore(self, before: dict[str, Any]) -> None:
         """``tuner restore``, judged by boto3."""
@@ -349,6 +360,7 @@ def rows(tally: Tally, wanted: int) -> list[Row]:
     ]
     return [
         Row("kills", tally.kills, "kills", f">= {wanted}", tally.kills >= wanted),
+        Row("kills with stages in the journal", tally.with_stages, "kills"),
         *(Row(name, value, unit, "0", value == 0) for name, value, unit in nothing),
         Row("campaigns that came to their end all the same", tally.finished, "campaigns"),
         Row("stages of those campaigns", tally.stages_kept, "stages"),
