@@ -300,6 +300,20 @@ def test_an_objective_on_the_gap_is_judged_like_the_latency_it_is_a_share_of(
     assert ask(steps, Slo((gap,))).gates[0].name == "streaming"
 
 
+def test_an_objective_that_no_load_missed_does_not_take_the_answer_away(steps: Campaign) -> None:
+    """Gaps far below their threshold at every load, and latency that gives way between two."""
+    streamed = [in_chunks(r, 0.9) for r in steps.results]
+    latency, gap = LatencyObjective(0.95, 0.15), LatencyObjective(0.95, 9.0, Measure.CHUNK_GAP)
+    alone = analyse(Slo((latency,)), streamed, routing=Routing.RANDOM)
+    both = analyse(Slo((latency, gap)), streamed, routing=Routing.RANDOM)
+    assert alone.verdict is both.verdict is Verdict.MET
+    assert both.binding == latency
+    assert both.by_count == alone.by_count
+    assert any(g.name == "held_chunk_gap_p95" and g.passed for g in both.gates)
+    only = analyse(Slo((gap,)), streamed, routing=Routing.RANDOM)
+    assert only.verdict is Verdict.INCONCLUSIVE
+
+
 def test_chunks_cannot_be_judged_from_windows(steps: Campaign) -> None:
     kept = replace(steps.results[0], log=None)
     with pytest.raises(InsufficientDataError, match="every request"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tuner.campaign.direct import DirectEstimate, direct
+from tuner.campaign.direct import DirectEstimate, direct, held_up_to
 from tuner.campaign.errors_limit import error_limit
 from tuner.campaign.evidence import failure_share, measured, sound
 from tuner.campaign.mix import offered_shares, production_shares
@@ -118,13 +118,23 @@ def analyse(
         return replace(blank, verdict=Verdict.VIOLATED, binding=beyond[0], gates=(beyond[1],))
     fit, gates = fit_server(results, weights)
     answers: list[_Answer] = []
+    unknown: list[tuple[LatencyObjective, tuple[Gate, ...]]] = []
     for i, objective in enumerate(slo.objectives):
         answer, more = _answer(case, fit, objective, 10 * i, weighted=weights is not None)
-        gates = gates + more
-        if answer is None:
-            verdict = Verdict.VIOLATED if _unreachable(more) else Verdict.INCONCLUSIVE
-            return replace(blank, verdict=verdict, binding=objective, gates=gates)
-        answers.append(answer)
+        if answer is not None:
+            answers.append(answer)
+            gates = gates + more
+        elif _unreachable(more):
+            return replace(
+                blank, verdict=Verdict.VIOLATED, binding=objective, gates=(*gates, *more)
+            )
+        else:
+            unknown.append((objective, more))
+    for objective, more in unknown:
+        held = None if weights is not None else _held_beyond(case, objective, answers)
+        if held is None:
+            return replace(blank, binding=objective, gates=(*gates, *more))
+        gates = (*gates, held)
     model = _combined(slo, case, answers, blank, fit)
     return replace(model, gates=gates, warnings=warnings(model, gates, precision, results))
 
@@ -156,6 +166,32 @@ def _answer(
     if found is None or _drifting(fit):
         return None, gates + more
     return _by_load(case, found, branch), gates + more
+
+
+def _held_beyond(
+    case: _Case, objective: LatencyObjective, answers: Sequence[_Answer]
+) -> Gate | None:
+    """An objective that no load missed still has its say: it held where another one gives way.
+
+    None where it is not certain to, at some count that is answered.
+    """
+    held = held_up_to(case.results, objective, case.routing)
+    least = min(held.values(), default=0.0)
+    elsewhere = least if case.routing is Routing.RANDOM else 0.0
+    limits: dict[int, float] = {}
+    for count in (c for a in answers for c in a.by_count):
+        n = count.instance_count
+        limits[n] = min(count.rate_per_s.mid, limits.get(n, math.inf))
+    if not limits or any(held.get(n, elsewhere) < limit for n, limit in limits.items()):
+        return None
+    return Gate(
+        f"held_{objective.name}",
+        True,
+        least,
+        f">= {max(limits.values()):.4g}/s per instance",
+        f"{objective.name} holds up to {least:.4g}/s per instance, where another objective has "
+        "given way",
+    )
 
 
 def _by_model(

@@ -55,15 +55,9 @@ def direct(
     Under RANDOM routing the law per instance does not know the count, so all counts speak
     about one crossing; otherwise each count has its own.
     """
-    stages = [evidence(r, objective) for r in results]
-    counts = sorted({s.instance_count for s in stages})
-    if routing is Routing.RANDOM and counts:
-        groups = [(counts[0], stages)]
-    else:
-        groups = [(n, [s for s in stages if s.instance_count == n]) for n in counts]
     gates: list[Gate] = []
     found: list[tuple[int, Interval, FloatArray, int, tuple[int, ...]]] = []
-    for count, group in groups:
+    for count, group in _groups(results, objective, routing):
         answer, gate = _one(group, count, objective, level, members, rng)
         gates.append(gate)
         if answer is not None:
@@ -81,6 +75,27 @@ def direct(
         ),
         tuple(gates),
     )
+
+
+def held_up_to(
+    results: Sequence[StageResult], objective: LatencyObjective, routing: Routing
+) -> dict[int, float]:
+    """Load per instance that held an objective for certain, by count; all counts when RANDOM."""
+    return {
+        count: bracket(group, objective.allowance).passed_per_s
+        for count, group in _groups(results, objective, routing)
+    }
+
+
+def _groups(
+    results: Sequence[StageResult], objective: LatencyObjective, routing: Routing
+) -> list[tuple[int, list[StageEvidence]]]:
+    """Stages that speak about one crossing, under the least count they are of."""
+    stages = [evidence(r, objective) for r in results]
+    counts = sorted({s.instance_count for s in stages})
+    if routing is Routing.RANDOM and counts:
+        return [(counts[0], stages)]
+    return [(n, [s for s in stages if s.instance_count == n]) for n in counts]
 
 
 def _one(
