@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/run.stamp
 	$(BIN)/tuner demo
 
+# Two lanes of tests that live in real time, and the rest beside them: tests/conftest.py.
 test: lint types
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadgroup
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

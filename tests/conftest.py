@@ -1,0 +1,59 @@
+"""How the suite is spread over processes, and what every test may rely on.
+
+Under ``pytest -n 3 --dist loadgroup`` the rooms whose tests live in real time keep to two lanes:
+each lane is one process, and nothing in it runs side by side. Every other file is a unit of its
+own, runs wherever there is room, and gives way to the lanes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("repeatable")
+
+LANES = {
+    "e2e": "campaigns",
+    "test_commands_canary.py": "campaigns",
+    "test_commands_capture.py": "campaigns",
+    "test_commands_models.py": "campaigns",
+    "load": "sockets",
+    "emulator": "sockets",
+}
+"""Rooms and files whose tests send load by the clock, and the lane they share."""
+POLITE = 10
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs under test: a shell's background jobs ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def lane_of(item: pytest.Item) -> str | None:
+    """The lane of a test, or None if no clock matters to it."""
+    return LANES.get(item.path.parent.name) or LANES.get(item.path.name)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the lanes first, since they take longest, and keep files together."""
+    order = {lane: i for i, lane in enumerate(dict.fromkeys(LANES.values()))}
+    items.sort(key=lambda item: order.get(lane_of(item) or "", len(order)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(lane_of(item) or item.path.stem))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A process that has no lane, or has come to the end of it, lets the lanes go first."""
+    if "PYTEST_XDIST_WORKER" in os.environ and lane_of(item) is None:
+        os.setpriority(os.PRIO_PROCESS, 0, POLITE)
