@@ -436,3 +436,35 @@ def test_routing_by_least_outstanding_moves_traffic_to_new_instances() -> None:
             metric_curves=None,
         )
         assert setup.world.options(ScalingMetric.INVOCATIONS).least_outstanding is pooled
+
+
+def test_tall_rare_spikes_are_met_by_idle_instances_where_those_are_cheapest() -> None:
+    """Spikes to ten times a load that itself varies: a fleet for the highest costs nine times 24
+    hours, one that keeps nine tenths idle follows the load."""
+    spiky = [(350, 0.2), (8, 2.2), (362, 0.2), (300, 1.0), (8, 9.0), (412, 1.0)]
+    got = recommend(capacity(), flat(spiky), slo=SLO, constraints=CONSTRAINTS, launch_lag_s=300.0)
+    assert got.chosen is not None
+    assert got.chosen.policy is not None
+    assert got.chosen.expected.instance_hours_per_day.mid < 9 * 24.0
+    assert got.chosen.expected.slo_attainment.low >= 0.99
+
+
+def test_the_price_of_each_caution_is_said_and_none_where_nothing_is_unknown() -> None:
+    def prices(spread: float, days: int) -> tuple[float, float]:
+        got = recommend(
+            capacity(spread=spread),
+            traffic(days=days),
+            slo=SLO,
+            constraints=CONSTRAINTS,
+            launch_lag_s=300.0,
+        )
+        named = {s.name: s.value for s in got.statements}
+        values = named["capacity_uncertainty_cost"], named["unseen_days_cost"]
+        assert None not in values
+        return values  # type: ignore[return-value]
+
+    exact, rough = prices(1e-6, 7), prices(0.15, 7)
+    assert exact[0] == pytest.approx(0.0, abs=1e-9)
+    # Fifteen percent less capacity is about fifteen percent more instances.
+    assert 0.08 < rough[0] < 0.2
+    assert exact[1] >= 0.0

@@ -9,7 +9,7 @@ import numpy as np
 
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.queueing.capacity import CapacityModel
-from tuner.recommend import clock_statements, statements
+from tuner.recommend import clock_statements, cost_parts, statements
 from tuner.recommend.actions import ScheduleRules
 from tuner.recommend.alternatives import Named, candidates_of, front, near_misses, standard
 from tuner.recommend.check import check_by_requests
@@ -291,7 +291,8 @@ def _statements(setup: Setup, found: Found, chosen: Choice) -> list[Statement]:
         *statements.days_statement(found, budgets),
         *statements.surges(world, ground, chosen),
         maximum,
-        statements.resilience_cost(found, budgets, world),
+        cost_parts.resilience_cost(found, budgets, world),
+        *cost_parts.caution_cost(found, budgets, world),
         *statements.binding(found, budgets, world),
         *(s for s in optional if s is not None),
     ]

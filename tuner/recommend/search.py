@@ -19,7 +19,7 @@ from tuner.recommend.constraints import (
     static_fleet,
     survivors,
 )
-from tuner.recommend.evaluate import Choice, World, grid_of, score, stacked
+from tuner.recommend.evaluate import Choice, World, grid_of, score, score_at, stacked
 from tuner.simulator.inputs import PolicyGrid
 from tuner.units import per_min_to_per_s, per_s_to_per_min
 
@@ -27,10 +27,18 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-COARSE_SHARES = np.concatenate([np.arange(0.30, 0.80, 0.05), np.arange(0.80, 1.10, 0.03)])
+COARSE_SHARES = np.concatenate(
+    [
+        [0.08, 0.1, 0.125, 0.16, 0.2, 0.25],
+        np.arange(0.30, 0.80, 0.05),
+        np.arange(0.80, 1.10, 0.03),
+    ]
+)
 """Targets as a share of what an instance carries at the peak's count, the lower bound.
 
-Above 1 is possible: short excursions fit the budget of bad minutes."""
+Above 1 is possible: short excursions fit the budget of bad minutes. The low ones are for traffic
+of rare, tall spikes, where idle instances are cheaper than a fleet of the peak's size."""
+ALWAYS_TRIED = 0.5
 USUAL_SHARE = 0.7
 FINE_STEPS = np.array([-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75])
 FINE_REACH = 1.34
@@ -80,13 +88,15 @@ class Ground:
 class Found:
     """Everything simulated at the low end of the capacity, and what was chosen of it.
 
-    ``beside`` scores the policies that were simulated along and not chosen from.
+    ``beside`` scores the policies that were simulated along and not chosen from. ``mid`` scores
+    the grid at the middle of the capacity; None for metrics other than invocations.
     """
 
     grid: PolicyGrid
     scores: Scores
     choice: Picked
     beside: Scores
+    mid: Scores | None = None
 
     @property
     def cost(self) -> float:
@@ -154,6 +164,15 @@ def minima(ground: Ground) -> IntArray:
     return np.unique(np.concatenate([np.arange(low, low + 3), np.rint(wide).astype(np.int64)]))
 
 
+def coarse_shares(days: FloatArray, ground: Ground) -> FloatArray:
+    """The targets to try first, as shares: those that may be cheaper than a fleet of the peak.
+
+    Under a share s at least mean load / (s x reference) instances run.
+    """
+    useful = float(days.mean()) / (ground.highest_minimum * ground.reference_per_min)
+    return COARSE_SHARES[min(useful, ALWAYS_TRIED) * 0.9 < COARSE_SHARES]
+
+
 def targets_of(
     world: World, ground: Ground, metric: ScalingMetric, shares: FloatArray
 ) -> FloatArray:
@@ -217,30 +236,45 @@ def search(
     lows = minima(ground)
     cooldowns = (constraints.scale_out_cooldowns_s, constraints.scale_in_cooldowns_s)
     first = (cooldowns[0][:1], cooldowns[1][:1])
-    coarse = make_grid(world, ground, metric, COARSE_SHARES, lows, first)
-    scores = score(world, coarse, factor=world.low_factor)
+    tried = coarse_shares(world.days, ground)
+    coarse = make_grid(world, ground, metric, tried, lows, first)
+    scores, mid = _both(world, coarse)
     choice = choose(scores, weekend, budgets, world.seed, _dislike(world, ground, coarse))
     best = choice.index if choice.index is not None else choice.refuted
-    shares, near = COARSE_SHARES[:0], lows[:0]
+    if best is None and not beside:
+        return Found(coarse, scores, choice, scores.policies(np.arange(0)), mid)
+    shares, near = tried[:0], lows[:0]
     if best is not None:
-        at = _nearest_share(world, ground, metric, float(coarse.target_value[best]))
-        step = float(np.diff(COARSE_SHARES)[min(at, COARSE_SHARES.size - 2)])
-        shares = COARSE_SHARES[at] + FINE_STEPS * step * FINE_REACH
+        targets = targets_of(world, ground, metric, tried)
+        at = int(np.argmin(np.abs(targets - coarse.target_value[best])))
+        step = float(np.diff(tried)[min(at, tried.size - 2)])
+        shares = tried[at] + FINE_STEPS * step * FINE_REACH
         low = int(coarse.min_capacity[best])
         near = np.unique(np.clip([low - 1, low, low + 1], lows[0], lows[-1])).astype(np.int64)
-    if best is None and not beside:
-        return Found(coarse, scores, choice, scores.policies(np.arange(0)))
     riding = [grid_of(beside)] if beside else []
     fine = make_grid(world, ground, metric, shares[shares > 0.05], near, cooldowns, *riding)
-    extra = score(world, fine, factor=world.low_factor)
-    own = len(fine) - len(beside)
-    beside_scores = extra.policies(np.arange(own, len(fine)))
-    if not own:
-        return Found(coarse, scores, choice, beside_scores)
-    scores = stacked([scores, extra.policies(np.arange(own))])
-    grid = joined(coarse, fine.subset(np.arange(own)))
+    extra, extra_mid = _both(world, fine)
+    own = np.arange(len(fine) - len(beside))
+    beside_scores = extra.policies(np.arange(own.size, len(fine)))
+    if not own.size:
+        return Found(coarse, scores, choice, beside_scores, mid)
+    scores = stacked([scores, extra.policies(own)])
+    if mid is not None and extra_mid is not None:
+        mid = stacked([mid, extra_mid.policies(own)])
+    grid = joined(coarse, fine.subset(own))
     choice = choose(scores, weekend, budgets, world.seed, _dislike(world, ground, grid))
-    return Found(grid, scores, choice, beside_scores)
+    return Found(grid, scores, choice, beside_scores, mid)
+
+
+def _both(world: World, grid: PolicyGrid) -> tuple[Scores, Scores | None]:
+    """Scores at the low end of the capacity, and at the middle where that costs next to nothing.
+
+    Policies on invocations order the same at both; others have to be simulated twice.
+    """
+    if grid.metric is not ScalingMetric.INVOCATIONS:
+        return score(world, grid, factor=world.low_factor), None
+    low, mid = score_at(world, grid, (world.low_factor, 1.0))
+    return low, mid
 
 
 def joined(a: PolicyGrid, b: PolicyGrid) -> PolicyGrid:
@@ -257,8 +291,3 @@ def _dislike(world: World, ground: Ground, grid: PolicyGrid) -> FloatArray:
     usual = targets_of(world, ground, grid.metric, np.array([USUAL_SHARE]))[0]
     distance: FloatArray = np.abs(grid.target_value / usual - 1.0)
     return distance
-
-
-def _nearest_share(world: World, ground: Ground, metric: ScalingMetric, target: float) -> int:
-    targets = targets_of(world, ground, metric, COARSE_SHARES)
-    return int(np.argmin(np.abs(targets - target)))

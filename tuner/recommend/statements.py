@@ -77,41 +77,6 @@ def binding(found: Found, budgets: Budgets, world: World) -> list[Statement]:
     return [s for _, s in sorted(out, key=lambda pair: (-pair[0], pair[1].name))]
 
 
-def resilience_cost(found: Found, budgets: Budgets, world: World) -> Statement:
-    """How much of the cost the resilience rule is; or what being able to lose an instance costs."""
-    days = found.choice.chosen_on
-    scores = found.scores.days(days)
-    shares = upper_bounds(scores, world.seed)
-    index = found.choice.index
-    assert index is not None
-    cost = float(scores.cost[index])
-    if budgets.unsafe_minutes is not None:
-        free = cheapest(scores, meets(shares, replace(budgets, unsafe_minutes=None)).all)
-        assert free is not None
-        share = max(0.0, 1.0 - float(scores.cost[free]) / cost)
-        lost = describe_resilience(world.resilience)
-        return Statement(
-            "resilience_cost",
-            f"Being able to lose {lost} at any minute is {share:.0%} of the cost.",
-            share,
-            "share of cost",
-        )
-    safe = cheapest(scores, meets(shares, replace(budgets, unsafe_minutes=0.01)).all)
-    if safe is None:
-        return Statement(
-            "resilience_cost",
-            "No policy within the bounds could also lose an instance in 99 % of minutes.",
-        )
-    more = max(0.0, float(scores.cost[safe]) / cost - 1.0)
-    return Statement(
-        "resilience_cost",
-        f"Nothing may be lost under this rule; to survive the loss of an instance in 99 % of "
-        f"minutes costs {more:.0%} more.",
-        more,
-        "share of cost",
-    )
-
-
 def days_statement(found: Found, budgets: Budgets) -> list[Statement]:
     """What the days that were not used for choosing say about the next one.
 
@@ -283,11 +248,13 @@ def reactive_alone(found: Found, world: World, ground: Ground) -> Statement | No
     at_lowest = found.grid.min_capacity == ground.lowest_minimum
     if low == ground.lowest_minimum or (found.choice.met.all & at_lowest).any():
         return None
-    misses = np.where(at_lowest, found.scores.violating_share, np.inf)
-    nearest = int(np.argmin(misses))
-    more = float(found.scores.cost[index] - found.scores.cost[nearest])
+    cheaper = at_lowest & (found.scores.cost < found.scores.cost[index])
+    if not cheaper.any():
+        return None
+    misses = np.where(cheaper, found.scores.violating_share, np.inf)
+    more = float(found.scores.cost[index] - found.scores.cost[int(np.argmin(misses))])
     price = monthly_usd(more, world.price)
-    cost = "" if price is None else f", {price:+.0f} USD a month against the nearest of them"
+    cost = "" if price is None else f", {price:+.0f} USD a month against the nearest cheaper one"
     return Statement(
         "reactive_alone",
         f"Surges are faster than launches: with a minimum of {ground.lowest_minimum} no target "

@@ -23,6 +23,8 @@ _NAMES = {
     "ramp_rule": "Rule of thumb",
     "believable_peak": "Believable peak",
     "resilience_cost": "Price of resilience",
+    "capacity_uncertainty_cost": "Price of what was not measured",
+    "unseen_days_cost": "Price of days unseen",
     "every_day": "For every single day",
     "scheduled_minimum": "A minimum that follows the clock",
     "no_schedule": "No schedule",
