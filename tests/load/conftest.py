@@ -20,6 +20,8 @@ from cryptography.x509.oid import NameOID
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import loopback
+
 from tuner.load.drive import Driver
 from tuner.load.rows import ROW_DTYPE, Rows
 from tuner.load.target import InvokeTarget
@@ -86,6 +88,13 @@ def heard() -> Iterator[Any]:
     yield make
     for one in made:
         one.driver.close()
+
+
+@pytest.fixture(scope="session")
+def null_port() -> Iterator[int]:
+    """A server that answers everything at once."""
+    with loopback.running() as port:
+        yield port
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ def made(seed: int, n: int = 2000) -> Any:
     table["sent_s"] = table["scheduled_s"] + rng.exponential(1e-4, n)
     table["first_chunk_s"] = np.nan
     table["done_s"] = table["sent_s"] + rng.lognormal(-4, 1, n)
+    table["longest_gap_s"] = rng.exponential(0.1, n)
     table["payload"] = rng.integers(0, 3, n)
     table["outcome"] = rng.choice(len(Outcome), n, p=[0.9, 0.04, 0.02, 0.01, 0.01, 0.01, 0.01])
     dropped = table["outcome"] == Outcome.DROPPED
@@ -172,6 +173,18 @@ def test_send_times_that_are_not_poisson_void_the_stage(kind: str) -> None:
     assert any("not Poisson" in r for r in judge(spec, observed(np.sort(sent))).void_reasons)
 
 
+def test_the_test_of_send_times_follows_a_rate_in_steps() -> None:
+    rates = (100.0, 400.0, 200.0)
+    rng = np.random.default_rng(8)
+    parts = [i + arrival_times("poisson", rate, 1.0, rng) for i, rate in enumerate(rates)]
+    due = np.concatenate(parts)
+    spec = dataclasses.replace(SPEC, rate_per_s=700 / 3, rates_per_s=rates, duration_s=3.0)
+    health = judge(spec, observed(due))
+    assert health.void_reasons == ()
+    assert health.arrivals_ks_p_value is not None
+    assert judge(dataclasses.replace(spec, rates_per_s=()), observed(due)).void_reasons
+
+
 def test_closed_loop_is_labelled_and_not_held_to_arrivals() -> None:
     paced = observed(np.arange(2000) / 500, summaries=[SUMMARY | {"open_loop": False}])
     health = judge(SPEC, paced)
@@ -223,12 +236,13 @@ def test_a_row_buffer_hands_on_every_row_once() -> None:
     got: list[Any] = []
     buffer = rows.RowBuffer(got.append, rows=4)
     for i in range(10):
-        buffer.add(i, i + 0.1, np.nan, i + 0.5, 7, 2, 3)
+        buffer.add(i, i + 0.1, np.nan, i + 0.5, 0.25, 7, 2, 3)
     assert [len(g) for g in got] == [4, 4]
     buffer.flush()
     buffer.flush()
     table = np.concatenate(got)
     assert list(table["scheduled_s"]) == list(range(10))
     assert set(table["outcome"]) == {3}
+    assert set(table["longest_gap_s"]) == {0.25}
     assert set(table["payload"]) == {2}
     assert rows.decode(table.tobytes()).tobytes() == table.tobytes()

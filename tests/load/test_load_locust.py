@@ -13,21 +13,16 @@ from typing import Any
 import loopback
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+LOCUSTFILES = Path(__file__).resolve().parents[2] / "locustfiles"
+HTTP, SAGEMAKER = LOCUSTFILES / "http_endpoint.py", LOCUSTFILES / "sagemaker.py"
 AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
-
-
-@pytest.fixture(scope="module")
-def null_port() -> Any:
-    with loopback.running() as port:
-        yield port
 
 
 def locust(
     file: Path | str, port: int, folder: Path, *more: str, **env: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "locust", "-f", str(file), "--headless", "-t", "3s", "--host",
+        [sys.executable, "-m", "locust", "-f", str(file), "--headless", "-t", "2s", "--host",
          f"http://127.0.0.1:{port}", "--loglevel", "WARNING", "--json", *more],
         capture_output=True, text=True, cwd=folder, env={**os.environ, **AWS, **env},
         timeout=60, check=False,
@@ -43,37 +38,38 @@ def totals(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 def test_the_http_locustfile_runs_and_writes_csv(null_port: int, tmp_path: Path) -> None:
     done = locust(
-        ROOT / "locustfiles" / "http.py", null_port, tmp_path, "-u", "1", "--csv", "out",
+        HTTP, null_port, tmp_path, "-u", "1", "--csv", "out",
         TUNER_RATE="200", TUNER_ARRIVALS="constant",
     )  # fmt: skip
     entry = totals(done)
     assert done.returncode == 0
     assert entry["name"] == "/invocations"
     assert entry["num_failures"] == 0
-    assert 350 < entry["num_requests"] <= 620
+    assert 200 < entry["num_requests"] <= 420
     assert entry["total_content_length"] == 8 * entry["num_requests"]
     with (tmp_path / "out_stats.csv").open() as file:
         rows = {r["Name"]: r for r in csv.DictReader(file)}
-    assert int(rows["/invocations"]["Request Count"]) > 100
+    # Written once a second: the last second may be missing.
+    assert int(rows["/invocations"]["Request Count"]) > 0
 
 
 def test_the_sagemaker_locustfile_runs_over_processes_at_the_total_rate(
     null_port: int, tmp_path: Path
 ) -> None:
     done = locust(
-        ROOT / "locustfiles" / "sagemaker.py", null_port, tmp_path, "-u", "2", "--processes", "2",
+        SAGEMAKER, null_port, tmp_path, "-u", "2", "--processes", "2",
         TUNER_RATE="100", TUNER_ENDPOINT="mine",
     )  # fmt: skip
     entry = totals(done)
     assert entry["name"] == "mine"
     assert entry["num_failures"] == 0
     # Two users offer the total together; the start of the second worker takes a while.
-    assert 50 < entry["num_requests"] < 340
+    assert 20 < entry["num_requests"] < 240
 
 
 def test_failures_reach_locusts_statistics_and_exit_code(tmp_path: Path) -> None:
     with loopback.running("--status", "503") as port:
-        done = locust(ROOT / "locustfiles" / "http.py", port, tmp_path, "-u", "1", TUNER_RATE="50")
+        done = locust(HTTP, port, tmp_path, "-u", "1", TUNER_RATE="50")
     entry = totals(done)
     assert entry["num_failures"] == entry["num_requests"] > 0
     assert done.returncode == 1
@@ -81,7 +77,7 @@ def test_failures_reach_locusts_statistics_and_exit_code(tmp_path: Path) -> None
 
 def test_an_unusable_target_ends_locust_with_its_reason(tmp_path: Path) -> None:
     done = locust(
-        ROOT / "locustfiles" / "http.py", 1, tmp_path, "-u", "1",
+        HTTP, 1, tmp_path, "-u", "1",
         "--host", "http://no-such-host.invalid",
     )  # fmt: skip
     assert done.returncode == 2
@@ -99,8 +95,8 @@ class Mine(HttpArrivalUser):
 
     def on_start(self):
         super().on_start()
-        gevent.spawn_later(1.0, self.set_rate, 300.0)
-        gevent.spawn_later(2.0, self.replay, [0.0, 0.1, 0.2])
+        gevent.spawn_later(0.6, self.set_rate, 300.0)
+        gevent.spawn_later(1.2, self.replay, [0.0, 0.1, 0.2])
 """
 
 
@@ -109,7 +105,7 @@ def test_the_rate_changes_while_running_and_a_trace_is_replayed(
 ) -> None:
     (tmp_path / "ramp.py").write_text(RAMP)
     entry = totals(locust("ramp.py", null_port, tmp_path, "-u", "1"))
-    assert entry["num_requests"] == pytest.approx(100 + 300 + 3, abs=60)
+    assert entry["num_requests"] == pytest.approx(60 + 180 + 3, abs=60)
 
 
 LISTEN = """
@@ -135,10 +131,10 @@ class Mine(HttpArrivalUser):
 
 def test_a_listener_of_the_users_sees_every_request(null_port: int, tmp_path: Path) -> None:
     (tmp_path / "listen.py").write_text(LISTEN)
-    done = locust("listen.py", null_port, tmp_path, "-u", "1")
+    done = locust("listen.py", null_port, tmp_path, "-u", "1", "-t", "1s")
     line = next(x for x in done.stderr.splitlines() if x.startswith("SEEN"))
     _, seen, total, kinds = line.split(" ", 3)
-    assert int(seen) == int(total) > 100
+    assert int(seen) == int(total) > 30
     assert kinds == "{('POST', '/invocations', 8, None, True)}"
 
 

@@ -100,16 +100,18 @@ def drive(heard: Any, port: int, client: str = "fast") -> Any:
 @pytest.mark.parametrize("client", ["fast", "boto3"])
 def test_time_to_first_part_and_to_the_end(heard: Any, client: str) -> None:
     whole = part(b"hello")
-    pieces = [(0.0, whole[:9]), (0.15, whole[9:]), (0.2, part(b"world"))]
+    pieces = [(0.0, whole[:9]), (0.15, whole[9:]), (0.2, part(b"world")), (0.05, part(b"!"))]
     with scripted(stream_server(pieces)) as port:
         ear = drive(heard, port, client)
     row = ear.rows[0]
     assert ear.outcomes == [Outcome.OK]
     assert row["first_chunk_s"] - row["scheduled_s"] == pytest.approx(0.15, abs=0.1)
-    assert row["done_s"] - row["scheduled_s"] == pytest.approx(0.35, abs=0.15)
-    if client == "fast":
-        assert ear.driver.engine.gaps.total == 1
-        assert ear.driver.engine.gaps.quantile_s(0.5) == pytest.approx(0.2, abs=0.1)
+    assert row["done_s"] - row["scheduled_s"] == pytest.approx(0.4, abs=0.15)
+    assert row["longest_gap_s"] == pytest.approx(0.2, abs=0.1)
+    assert row["longest_gap_s"] <= row["done_s"] - row["first_chunk_s"]
+    gaps = ear.driver.engine.gaps
+    assert gaps.total == 2
+    assert gaps.quantile_s(1.0) == pytest.approx(row["longest_gap_s"], rel=0.01)
 
 
 @pytest.mark.parametrize("client", ["fast", "boto3"])
@@ -138,3 +140,4 @@ def test_a_plain_body_has_no_first_part(heard: Any) -> None:
     row = ear.rows[0]
     assert ear.outcomes == [Outcome.OK]
     assert row["first_chunk_s"] <= row["done_s"], "streamed as one chunk"
+    assert row["longest_gap_s"] == 0.0

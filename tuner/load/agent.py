@@ -26,9 +26,11 @@ from tuner.errors import EndpointError, GeneratorError, InputError, TunerError
 from tuner.load import frames
 from tuner.load.cluster import Cluster, LocalCluster, MasterCluster
 from tuner.load.plan import SessionPlan
+from tuner.load.remote import MASTER_SILENCE_S
 from tuner.load.worker import run_worker_process
 
 DESCRIPTORS = 65536
+FAULT_CODE = 70
 
 
 class Pipe:
@@ -49,11 +51,6 @@ class Pipe:
             view = memoryview(data)
             while view:
                 view = view[self._output.write(view) :]
-
-    def drain(self) -> None:
-        """Wait until everything queued has been written."""
-        self._queue.put_nowait(StopIteration)
-        self._writer.join(timeout=5)
 
     def receive(self) -> frames.Frame:
         """The next frame; other greenlets run while waiting."""
@@ -76,24 +73,27 @@ class Agent:
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
         self._cluster: Cluster | None = None
+        self._requests: Any = Queue()
 
     def serve(self) -> None:
-        """Until the controller closes the pipe."""
+        """Until the controller closes the pipe, in the middle of a stage as between two."""
+        worker = gevent.spawn(self._work)
+        worker.link_exception(_die)
         try:
             while True:
-                frame = self._pipe.receive()
-                if frame.kind == "close":
-                    break
-                try:
-                    self._handle(frame)
-                except TunerError as error:
-                    self._pipe.send("fault", _fault(error))
+                self._requests.put(self._pipe.receive())
         except frames.BrokenFrameError:
-            pass
-        finally:
+            # Nobody is left to want the load: it must not go on by itself.
+            worker.kill(block=False)
             if self._cluster is not None:
                 self._cluster.close()
-            self._pipe.drain()
+
+    def _work(self) -> None:
+        for frame in self._requests:
+            try:
+                self._handle(frame)
+            except TunerError as error:
+                self._pipe.send("fault", _fault(error))
 
     def _handle(self, frame: frames.Frame) -> None:
         if frame.kind == "configure":
@@ -145,9 +145,14 @@ def _die_on_unhandled() -> None:
         if not isinstance(context, gevent.Greenlet) and issubclass(kind, Exception):
             traceback.print_exception(kind, value, tb)
             sys.stderr.flush()
-            os._exit(70)
+            os._exit(FAULT_CODE)
 
     hub.handle_error = handle_error
+
+
+def _die(_: gevent.Greenlet) -> None:
+    sys.stderr.flush()
+    os._exit(FAULT_CODE)
 
 
 def _raise_descriptor_limit() -> None:
@@ -169,6 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     worker = modes.add_parser("worker")
     worker.add_argument("host")
     worker.add_argument("port", type=int)
+    worker.add_argument("--silence-s", type=float, default=MASTER_SILENCE_S)
     options = parser.parse_args(argv)
     # Ctrl-C reaches the whole process group; the controller decides when this ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -177,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     _die_on_unhandled()
     in_fd, out_fd = _take_over_pipes()
     if options.mode == "worker":
-        return run_worker_process(options.host, options.port, in_fd)
+        return run_worker_process(options.host, options.port, options.silence_s, in_fd)
     Agent(Pipe(in_fd, out_fd)).serve()
     return 0
 

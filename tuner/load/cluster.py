@@ -28,9 +28,6 @@ LEAD_S = 0.05
 SPREAD_S = 0.3
 """Time for a stage's message to reach every worker before the first arrival."""
 
-STALL_S = 5.0
-"""A worker is lost if it is this late with its report."""
-
 
 class Cluster(Protocol):
     """Carries out stages; results go out as frames."""
@@ -242,7 +239,7 @@ class MasterCluster:
             self._spawned = names
 
     def _gather(self, workers: list[_Worker], closes_s: float) -> None:
-        drained_s = closes_s + self._plan.target.timeout_s + STALL_S
+        drained_s = closes_s + self._plan.target.timeout_s + self._plan.stall_s
         while any(w.done is None and not w.lost for w in workers):
             self._mark_dead()
             now = time.monotonic()
@@ -262,7 +259,7 @@ class MasterCluster:
                 worker.lost = f"worker {worker.index} ended with code {code}"
             node = self._runner.clients.get(worker.client_id)
             missing = node is None or node.state == "missing"
-            if not worker.lost and missing and now - worker.heard_s > STALL_S:
+            if not worker.lost and missing and now - worker.heard_s > self._plan.stall_s:
                 worker.lost = f"worker {worker.index} on {worker.about['host']} went silent"
 
     def close(self) -> None:

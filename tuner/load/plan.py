@@ -8,6 +8,9 @@ from typing import Any, Self
 from tuner.load.target import InvokeTarget
 from tuner.workload.payloads import Payload, PayloadSet
 
+STALL_S = 5.0
+"""A worker is lost if it is this late with its report."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionPlan:
@@ -20,6 +23,7 @@ class SessionPlan:
     bind_host: str
     bind_port: int
     locustfile: str | None
+    stall_s: float = STALL_S
 
     def encode(self) -> tuple[dict[str, Any], bytes]:
         """A JSON head, and the bodies one after another."""
@@ -34,6 +38,7 @@ class SessionPlan:
             "bind_host": self.bind_host,
             "bind_port": self.bind_port,
             "locustfile": self.locustfile,
+            "stall_s": self.stall_s,
         }
         return head, b"".join(p.body for p in self.payloads.payloads)
 
@@ -53,4 +58,5 @@ class SessionPlan:
             head["bind_host"],
             head["bind_port"],
             head["locustfile"],
+            head["stall_s"],
         )

@@ -9,14 +9,23 @@ import time
 from tuner.errors import EndpointError
 from tuner.load.probe import measure_floor
 
-RETRY_S = 2.0
+RETRY_S = 1.0
 QUICK_END_S = 1.0
+MASTER_SILENCE_S = 8.0
+"""A master silent for this long is gone; Locust itself waits a minute."""
 
 
-def run_worker(master_host: str, master_port: int, *, once: bool = False) -> None:
+def run_worker(
+    master_host: str,
+    master_port: int,
+    *,
+    once: bool = False,
+    silence_s: float = MASTER_SILENCE_S,
+) -> None:
     """Serve a master until interrupted; after the master ends, wait for the next one.
 
-    Returns only with ``once``, when the master has ended the session.
+    Returns only with ``once``, when the master has ended the session. A master silent for
+    ``silence_s`` is taken to have ended.
 
     Raises
     ------
@@ -34,16 +43,17 @@ def run_worker(master_host: str, master_port: int, *, once: bool = False) -> Non
             time.sleep(RETRY_S)
             continue
         begun = time.monotonic()
-        _serve_once(master_host, master_port)
+        _serve_once(master_host, master_port, silence_s)
         if once:
             return
         if time.monotonic() - begun < QUICK_END_S:
             time.sleep(RETRY_S)
 
 
-def _serve_once(host: str, port: int) -> None:
+def _serve_once(host: str, port: int, silence_s: float) -> None:
+    command = [sys.executable, "-m", "tuner.load.agent", "worker", host, str(port)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tuner.load.agent", "worker", host, str(port)],
+        [*command, "--silence-s", str(silence_s)],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )

@@ -25,7 +25,7 @@ from tuner.errors import EndpointError, GeneratorError, InputError, TunerError
 from tuner.load import frames, rows
 from tuner.load.collect import Collector, merged_gaps
 from tuner.load.health import judge, nothing_answered
-from tuner.load.plan import SessionPlan
+from tuner.load.plan import STALL_S, SessionPlan
 from tuner.load.probe import measure_floor
 from tuner.load.target import InvokeTarget, require_timeout
 from tuner.workload.payloads import PayloadSet
@@ -61,6 +61,8 @@ class LocustSession:
         Stages with more requests keep windows only.
     slo_s
         The SLO's largest latency, for the limit on send lag and the check of the timeout.
+    stall_s
+        A worker this late with its report is lost.
     lag_limit_s
         Replaces the limits on send lag and event-loop lag beyond which a stage is void.
 
@@ -90,6 +92,7 @@ class LocustSession:
         slo_s: float | None = None,
         lag_limit_s: float | None = None,
         keep_raw_requests: int = KEEP_RAW_REQUESTS,
+        stall_s: float = STALL_S,
     ) -> None:
         if slo_s is not None:
             require_timeout(target.timeout_s, slo_s)
@@ -110,6 +113,7 @@ class LocustSession:
         self._locustfile = None if locustfile is None else os.fspath(locustfile)
         self._listen = listen
         self._keep_raw = keep_raw_requests
+        self._stall_s = stall_s
         self._orders = 0
         self.answer_bytes: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -174,6 +178,7 @@ class LocustSession:
             bind_host=host,
             bind_port=port,
             locustfile=self._locustfile,
+            stall_s=self._stall_s,
         )
         return plan.encode()
 

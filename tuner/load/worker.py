@@ -23,8 +23,6 @@ from tuner.load.users import ArrivalUser
 
 HELLO, CONFIG, STAGE, DATA = "tuner_hello", "tuner_config", "tuner_stage", "tuner_data"
 USER_WAIT_S = 15.0
-MASTER_SILENCE_S = 8
-"""A master silent for this long is gone; Locust itself waits a minute."""
 
 
 class StageHand:
@@ -129,10 +127,13 @@ class WorkerAgent:
             self._emit("worker_fault", {"text": str(error), "stage": head["stage"]}, b"")
 
 
-def run_worker_process(host: str, port: int, in_fd: int) -> int:
-    """Serve a master until it says quit, or until whoever started this process is gone."""
+def run_worker_process(host: str, port: int, silence_s: float, in_fd: int) -> int:
+    """Serve a master until it says quit, or until whoever started this process is gone.
+
+    A master silent for ``silence_s`` is gone too.
+    """
     gevent.spawn(_end_with_parent, in_fd)
-    locust.runners.MASTER_HEARTBEAT_TIMEOUT = MASTER_SILENCE_S
+    locust.runners.MASTER_HEARTBEAT_TIMEOUT = silence_s  # type: ignore[assignment]
     agent = WorkerAgent(host, port)
     agent.runner.greenlet.join()
     return 0

@@ -1,6 +1,6 @@
 """Open-loop load on any HTTP endpoint, by plain Locust.
 
-locust -f locustfiles/http.py --headless -u 1 -t 10s --host http://127.0.0.1:8080
+locust -f locustfiles/http_endpoint.py --headless -u 1 -t 10s --host http://127.0.0.1:8080
 """
 
 from __future__ import annotations
