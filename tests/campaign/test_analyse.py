@@ -14,7 +14,7 @@ from tuner.campaign.config import CampaignConfig, demo_config
 from tuner.campaign.evidence import RECOVERY_LIMIT, evidence, segments
 from tuner.campaign.rehearse import Campaign, judge, run_campaign
 from tuner.campaign.sensitivity import mix_sensitivity
-from tuner.campaign.types import Routing, ScaleEvent, StageResult
+from tuner.campaign.types import Routing, ScaleEvent, StageKind, StageResult
 from tuner.campaign.virtual import Network, PayloadClass, VirtualBackend
 from tuner.errors import InputError, InsufficientDataError
 from tuner.fleet.service import ServiceTime
@@ -83,6 +83,19 @@ def test_random_routing_answers_four_times_the_largest_verified_count(steps: Cam
     assert {c.rate_per_s.mid for c in model.by_count} == {model.by_count[0].rate_per_s.mid}
     sources = [c.source for c in model.by_count]
     assert sources == ["verified", "verified"] + ["predicted"] * 6
+
+
+def test_a_cold_first_look_is_no_reason_to_refuse(steps: Campaign, stage: Stage) -> None:
+    """The first requests of all wait for what is loaded lazily, such as models."""
+    cold = np.full(30, 0.02)
+    cold[:9] = 1.0
+    first = stage(cold, index=99, kind=StageKind.FLOOR, rate_per_instance_per_s=10.0)
+    model = analyse(SLO, (first, *steps.results), routing=Routing.RANDOM)
+    assert model.verdict is Verdict.MET
+    slow = stage(np.full(2000, 1.0), index=98, rate_per_instance_per_s=20.0)
+    refused = analyse(SLO, (first, slow), routing=Routing.RANDOM)
+    assert refused.verdict is Verdict.VIOLATED
+    assert refused.gates[0].name == "unloaded"
 
 
 def test_a_smaller_question_gets_a_smaller_answer(steps: Campaign) -> None:

@@ -75,14 +75,19 @@ def not_streamed(
 def beyond_reach(
     slo: Slo, results: Sequence[StageResult]
 ) -> tuple[LatencyObjective | None, Gate] | None:
-    """An objective that the lowest load on record misses for certain."""
+    """An objective that the lowest load on record misses for certain, and no load holds.
+
+    The lowest load is also the first: where a higher one held the objective, it was cold.
+    """
     lowest = min(results, key=lambda r: r.rate_per_instance_per_s)
     share = lowest.failures / lowest.requests
     for objective in slo.objectives:
         seen = evidence(lowest, objective)
         if seen.overloaded or seen.share.interval.low <= objective.allowance:
             continue
-        if len([r for r in results if r.rate_per_instance_per_s > lowest.rate_per_instance_per_s]):
+        others = [r for r in results if r.rate_per_instance_per_s > lowest.rate_per_instance_per_s]
+        held = (evidence(r, objective).share.interval.high <= objective.allowance for r in others)
+        if others and not any(held):
             failed = f", {share:.1%} failed" if share else ""
             return objective, Gate(
                 "unloaded",
