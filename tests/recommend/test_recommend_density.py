@@ -48,7 +48,7 @@ def long_run_truth() -> int:
 
     def late(count: int) -> float:
         warm = warm_requests(MIX.first(count).shares, 0.05)
-        seen = instance(77).measure(count, 60.0, 40_000, warm=warm, seed=5)
+        seen = instance(77).measure(count, 60.0, 15_000, warm=warm, seed=5)
         return float(np.mean(seen.latency_s > 0.15))
 
     low, high = SLOTS, SLOTS + 8
@@ -61,12 +61,16 @@ def long_run_truth() -> int:
 
 def test_the_recommended_density_is_near_the_truth_of_the_fleet() -> None:
     truth = long_run_truth()
-    for seed in (1, 2, 3):
+    for seed in (1, 2):
         found = swept(seed, cloudwatch=seed != 2)
         assert found.verdict is Verdict.MET
         assert found.recommended == pytest.approx(truth, rel=0.1)
         assert found.slots is not None
-        assert found.slots.mid == pytest.approx(SLOTS, rel=0.1)
+        assert found.slots.mid == pytest.approx(SLOTS, rel=0.04)
+        assert found.models_per_instance is not None
+        limit = found.models_per_instance
+        # The truth of a run of this length is itself known to a model.
+        assert limit.low - 1 <= truth <= limit.high + 1
         assert found.cold_seen_by == ("latency" if seed == 2 else "ModelCacheHit")
 
 
@@ -157,7 +161,8 @@ def test_errors_count_as_late() -> None:
 
 
 def test_the_answer_repeats_and_is_json() -> None:
-    a, b = (density_value(swept(11, cloudwatch=False)) for _ in range(2))
+    stages = [stage(instance(11), n, n, cloudwatch=False) for n in (20, 30, 40)]
+    a, b = (density_value(decide_density(stages, P95, Need(MIX))) for _ in range(2))
     assert a == b
     assert a["recommended_per_instance"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tuner.errors import PayloadError
-from tuner.workload.cache import characteristic_time, misses
+from tuner.workload.cache import Fetch, characteristic_time, missed, wait_of
 from tuner.workload.models import ModelMix, law, parse_model_trace, spread
 from tuner.workload.payloads import Payload, PayloadSet
 
@@ -36,7 +36,7 @@ def lru_misses(shares: np.ndarray, slots: int, seed: int, requests: int = 60_000
 )
 def test_misses_agree_with_a_simulated_memory(models: int, slots: int, exponent: float) -> None:
     shares = law(models, "m{n}", popularity="zipf", exponent=exponent).shares
-    assert misses(shares, slots) == pytest.approx(lru_misses(shares, slots, 1), rel=0.05)
+    assert missed(shares, slots).share == pytest.approx(lru_misses(shares, slots, 1), rel=0.05)
 
 
 def test_misses_agree_with_the_exact_sum_for_a_tiny_memory() -> None:
@@ -49,15 +49,56 @@ def test_misses_agree_with_the_exact_sum_for_a_tiny_memory() -> None:
             chance *= shares[model] / left
             left -= shares[model]
         exact -= chance * shares[list(held)].sum()
-    assert misses(shares, 3) == pytest.approx(exact, rel=0.03)
+    assert missed(shares, 3).share == pytest.approx(exact, rel=0.03)
+
+
+def slow_lru(
+    shares: np.ndarray, slots: int, wait: float, load: float, requests: int, longer_than: float
+) -> tuple[float, float]:
+    """An LRU list whose models come ``wait`` requests after they are asked for.
+
+    For the last ``load`` of them they take up a place already, for which the longest unused
+    model goes. Share and mean of the waits.
+    """
+    rng = np.random.default_rng(3)
+    held: list[int] = []
+    due: dict[int, float] = {}
+    waits = []
+    for now, model in enumerate(rng.choice(len(shares), requests, p=shares).tolist()):
+        for other in [m for m, at in due.items() if at <= now]:
+            held.append(other)
+            del due[other]
+        under_way = sum(at - load <= now for at in due.values())
+        del held[: max(0, len(held) + under_way - slots)]
+        if model in held:
+            held.remove(model)
+            held.append(model)
+            waits.append(0.0)
+        else:
+            waits.append(due.setdefault(model, now + wait) - now)
+    seen = np.array(waits[requests // 5 :])
+    late = seen > longer_than
+    return float(late.mean()), float(seen[late].mean())
+
+
+@pytest.mark.parametrize(("wait", "load"), [(20.0, 20.0), (60.0, 20.0), (60.0, 0.0)])
+def test_models_that_take_time_to_come_are_waited_for(wait: float, load: float) -> None:
+    shares = law(30, "m{n}", popularity="zipf", exponent=0.5).shares
+    for longer_than in (0.0, 8.0):
+        share, mean = slow_lru(shares, 22, wait, load, 40_000, longer_than)
+        found = missed(shares, 22, Fetch(wait, load), longer_than=longer_than)
+        assert found.share == pytest.approx(share, rel=0.05)
+        assert found.wait == pytest.approx(mean, rel=0.05)
+        back = wait_of(shares, 22, found.wait, load, longer_than=longer_than)
+        assert back == pytest.approx(wait, rel=1e-3)
 
 
 def test_nothing_is_missed_when_all_fit_and_all_of_little_when_uniform() -> None:
     uniform = np.full(50, 0.02)
-    assert misses(uniform, 50) == 0.0
+    assert missed(uniform, 50).share == 0.0
     assert characteristic_time(uniform, 50) == np.inf
-    assert misses(uniform, 20) == pytest.approx(0.6)
-    assert misses(uniform, 20, load_requests=50.0) > 0.6
+    assert missed(uniform, 20).share == pytest.approx(0.6)
+    assert missed(uniform, 20, Fetch(50.0, 0.0)).share > 0.6
     with pytest.raises(ValueError, match="slots"):
         characteristic_time(uniform, 0.0)
 

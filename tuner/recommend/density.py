@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -229,7 +229,12 @@ def _by_memory(
         warm_late, cold_late = _late_shares(stages, split, o, need.level)
 
         def most(slots: float, warm: float, cold: float, allowed: float = o.allowed) -> int:
-            return _largest(need.mix, rate, fit, slots, warm, cold, allowed)
+            def holds(count: int) -> bool:
+                shares = need.mix.first(count).shares
+                miss = fit.cold_share(shares, rate, slots, split.hidden_s)
+                return warm + miss * max(cold - warm, 0.0) <= allowed
+
+            return _largest(holds, len(need.mix))
 
         high = fit.slots.high if math.isfinite(fit.slots.high) else float(len(need.mix))
         ends.append(
@@ -288,32 +293,16 @@ def _late_shares(
     return found[0], found[1]
 
 
-def _largest(
-    mix: ModelMix,
-    rate_per_s: float,
-    fit: MemoryFit,
-    slots: float,
-    warm_late: float,
-    cold_late: float,
-    allowed: float,
-) -> int:
+def _largest(holds: Callable[[int], bool], most: int) -> int:
     """Bisection over whole models: the late share never falls as models are added."""
-
-    def holds(count: int) -> bool:
-        miss = fit.misses(mix.first(count).shares, rate_per_s, slots)
-        return warm_late + miss * max(cold_late - warm_late, 0.0) <= allowed
-
     if not holds(1):
         return 0
-    low, high = 1, len(mix)
-    if holds(high):
-        return high
+    if holds(most):
+        return most
+    low, high = 1, most
     while high - low > 1:
         middle = (low + high) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if holds(middle) else (low, middle)
     return low
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from scipy.special import chdtrc, chdtri
 from tuner.campaign.models import ModelStage
 from tuner.interval import Interval
 from tuner.stats.quantiles import exceedance_inflation
-from tuner.workload.cache import misses
+from tuner.workload.cache import Fetch, missed, wait_of
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -30,18 +30,28 @@ MISFIT_P = 1e-3
 MISFIT = 0.25
 """Misses this far off move the answer by about one model in twenty."""
 COUNT_OFF = 0.25
+TURNS = 3
+GRID = 16
+LEAST_SLOTS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class ColdSplit:
     """A latency between warm and cold answers; ``threshold_s`` is None when there is none.
 
-    ``reason`` says what is seen: a clear valley, no cold answer at all, or neither.
+    ``reason`` says what is seen: a clear valley, no cold answer at all, or neither. ``warm_s``
+    is the usual warm answer.
     """
 
     threshold_s: float | None
     reason: str
     clear: bool
+    warm_s: float = 0.0
+
+    @property
+    def hidden_s(self) -> float:
+        """A request that waited less for its model looks like a warm one."""
+        return max(0.0, (self.threshold_s or 0.0) - self.warm_s)
 
     def cold(self, latency_s: FloatArray) -> BoolArray:
         """Which answers waited for their model, shape (n,); failures count as cold."""
@@ -80,7 +90,8 @@ def split_cold(stages: Sequence[ModelStage]) -> ColdSplit:
             f"the fast one, {near} answers in between)",
             False,
         )
-    return ColdSplit(threshold, f"{len(cold)} answers took {apart:.0f} times the others", True)
+    reason = f"{len(cold)} answers took {apart:.0f} times the others"
+    return ColdSplit(threshold, reason, True, float(np.median(warm)))
 
 
 def near_limit(stages: Sequence[ModelStage], fit: MemoryFit, split: ColdSplit) -> list[ModelStage]:
@@ -96,8 +107,7 @@ def contradiction(stages: Sequence[ModelStage], fit: MemoryFit, split: ColdSplit
     two is held against it.
     """
     for stage, cold in zip(stages, cold_counts(stages, split), strict=True):
-        share = fit.misses(stage.shares, stage.rate_per_s, fit.slots.mid)
-        said = stage.requests * share
+        said = stage.requests * fit.seen_share(stage, split, fit.slots.mid)
         if max(said, cold) >= LEAST_COLD_NEAR and not said / FAR_OFF <= cold <= said * FAR_OFF:
             return (
                 f"a memory of {fit.slots.mid:.1f} models does not explain the cold loads of "
@@ -115,7 +125,10 @@ class MemoryFit:
     slots
         Models that fit at once, by the misses; unbounded above when nothing was ever unloaded.
     load_s
-        Wait of a cold request.
+        From the start of a load until the model is there.
+    waits_s
+        Numbers of models, ascending, and how long the first request of a cold model waited with
+        so many: a model may have to wait for others to be loaded first.
     sound
         Whether a least-recently-used memory of that size explains every stage.
     sentence
@@ -124,12 +137,23 @@ class MemoryFit:
 
     slots: Interval
     load_s: float
+    waits_s: tuple[tuple[int, float], ...]
     sound: bool
     sentence: str
 
-    def misses(self, shares: FloatArray, rate_per_s: float, slots: float) -> float:
-        """Cold share of requests with these models on an instance with ``slots``."""
-        return misses(shares, slots, rate_per_s * self.load_s)
+    def cold_share(
+        self, shares: FloatArray, rate_per_s: float, slots: float, longer_than_s: float = 0.0
+    ) -> float:
+        """Share of requests that wait longer for their model, on an instance with ``slots``."""
+        counts, waits = zip(*self.waits_s, strict=True)
+        wait_s = float(np.interp(len(shares), counts, waits))
+        fetch = Fetch(rate_per_s * wait_s, rate_per_s * min(self.load_s, wait_s))
+        return missed(shares, slots, fetch, longer_than=rate_per_s * longer_than_s).share
+
+    def seen_share(self, stage: ModelStage, split: ColdSplit, slots: float) -> float:
+        """Cold share of a stage as `cold_counts` would count it."""
+        hidden_s = 0.0 if stage.hit_ratio is not None else split.hidden_s
+        return self.cold_share(stage.shares, stage.rate_per_s, slots, hidden_s)
 
 
 def cold_counts(stages: Sequence[ModelStage], split: ColdSplit) -> FloatArray:
@@ -150,60 +174,134 @@ def fit_memory(
     """Find how many models fit from how often they do not; None when no stage shows it.
 
     A quasi-binomial likelihood of the cold counts under Che's approximation; the interval is
-    the profile's, widened by the clumping of cold requests in time.
+    the profile's, widened by the clumping of cold requests in time. How long cold models take
+    to come follows from the waits seen, given the memory: both are found in turns.
     """
-    from scipy.optimize import minimize_scalar
-
     cold = cold_counts(stages, split)
     if cold.sum() < LEAST_COLD:
         return None
-    n = np.array([s.requests for s in stages], dtype=np.float64)
-    waits = [s.wait_s for s in stages if s.wait_s is not None]
-    load_s = float(np.median(waits)) if waits else _load_s(stages, split)
+    most = float(max(s.models for s in stages))
+    shown = [s for s, c in zip(stages, cold, strict=True) if c >= LEAST_COLD] or list(stages)
+    seen = _Seen(stages, cold, split)
+    load_s, waits_s = _waits(shown, split)
+    fit = MemoryFit(Interval(LEAST_SLOTS, most, most, level), load_s, waits_s, False, "")
+    for _ in range(TURNS):
+        mid = seen.likeliest_slots(fit)
+        near = Interval(max(LEAST_SLOTS, 0.8 * mid), mid, min(most, 1.25 * mid), level)
+        fit = replace(fit, slots=near)
+        load_s, _ = seen.likeliest_load(fit, mid)
+        fit = replace(fit, waits_s=_waits(shown, split, replace(fit, load_s=load_s))[1])
+        fit = replace(fit, load_s=min(load_s, *(w for _, w in fit.waits_s)))
+    inflation = _inflation(stages, cold, split)
+    allowed = seen.lost(fit, fit.slots.mid) + 0.5 * inflation * float(chdtri(1, 1.0 - level))
+
+    def over(slots: float) -> float:
+        return seen.likeliest_load(fit, slots)[1] - allowed
+
+    fit = replace(fit, slots=Interval(*_profile(over, fit.slots.mid, LEAST_SLOTS, most), level))
+    expected = np.array([fit.seen_share(s, split, fit.slots.mid) for s in stages])
+    sound, sentence = _check(stages, cold, expected, inflation, fit.slots.mid)
+    return replace(fit, sound=sound, sentence=sentence)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """Cold requests of every stage, and how likely a memory makes them."""
+
+    stages: Sequence[ModelStage]
+    cold: FloatArray
+    split: ColdSplit
+
+    def lost(self, fit: MemoryFit, slots: float) -> float:
+        """Negative log likelihood of the counts."""
+        n = np.array([s.requests for s in self.stages], dtype=np.float64)
+        share = np.array([fit.seen_share(s, self.split, slots) for s in self.stages])
+        # Half a request keeps a stage that should show none from forbidding a stray one.
+        p = np.minimum(np.maximum(share, 0.5 / n), 1.0 - 0.5 / n)
+        return -float((self.cold * np.log(p) + (n - self.cold) * np.log1p(-p)).sum())
+
+    def likeliest_slots(self, fit: MemoryFit) -> float:
+        """The memory inside ``fit.slots`` that explains the counts best."""
+        from scipy.optimize import minimize_scalar
+
+        def lost(slots: float) -> float:
+            return self.lost(fit, slots)
+
+        low, high = fit.slots.low, fit.slots.high
+        grid = np.unique(np.concatenate([np.geomspace(low, high, GRID), [max(low, high - 0.5)]]))
+        at = int(np.argmin([lost(float(c)) for c in grid]))
+        ends = (float(grid[max(at - 1, 0)]), float(grid[min(at + 1, len(grid) - 1)]))
+        found = minimize_scalar(lost, bounds=ends, method="bounded", options={"xatol": 1e-3})
+        return float(found.x)
+
+    def likeliest_load(self, fit: MemoryFit, slots: float) -> tuple[float, float]:
+        """The time of a load that explains the counts best with so much memory, and `lost`.
+
+        It is part of the shortest wait; how much of that was spent behind other loads cannot be
+        seen from outside.
+        """
+        from scipy.optimize import minimize_scalar
+
+        longest = min(w for _, w in fit.waits_s)
+
+        def lost(load_s: float) -> float:
+            return self.lost(replace(fit, load_s=load_s), slots)
+
+        found = minimize_scalar(
+            lost, bounds=(0.0, longest), method="bounded", options={"xatol": 0.02 * longest}
+        )
+        return min((float(found.x), float(found.fun)), (longest, lost(longest)), key=lambda x: x[1])
+
+
+def _waits(
+    shown: Sequence[ModelStage], split: ColdSplit, fit: MemoryFit | None = None
+) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """How long cold models took to come; without a fit, as all their requests saw it.
+
+    Where loads wait for each other least, the wait is that of a load alone.
+    """
+    found: dict[int, list[float]] = {}
+    for stage in shown:
+        rate, (wait_s, hidden_s) = stage.rate_per_s, _seen_wait(stage, split)
+        if fit is not None:
+            load, hidden = rate * fit.load_s, rate * hidden_s
+            wait = wait_of(stage.shares, fit.slots.mid, rate * wait_s, load, longer_than=hidden)
+            wait_s = wait / rate
+        found.setdefault(stage.models, []).append(wait_s)
+    waits = tuple((models, float(np.mean(w))) for models, w in sorted(found.items()))
+    return min(w for _, w in waits), waits
+
+
+def _seen_wait(stage: ModelStage, split: ColdSplit) -> tuple[float, float]:
+    """Mean wait of the cold requests that are seen in a stage, and the wait that stays unseen."""
+    if stage.wait_s is not None:
+        return stage.wait_s, 0.0
+    slow = stage.latency_s[split.cold(stage.latency_s)]
+    slow = slow[np.isfinite(slow)]
+    return (float(slow.mean()) - split.warm_s if len(slow) else 0.0), split.hidden_s
+
+
+def _inflation(stages: Sequence[ModelStage], cold: FloatArray, split: ColdSplit) -> float:
+    """How much more the counts vary than independent requests: cold ones come in clumps."""
     clumping = [
         exceedance_inflation(split.cold(s.latency_s), float(c / s.requests))
         for s, c in zip(stages, cold, strict=True)
         if c >= LEAST_COLD
     ]
     # Each stage's own figure is noisy; the median of all is not.
-    inflation = max(1.0, float(np.median(clumping))) if clumping else 1.0
-
-    def expected(slots: float) -> FloatArray:
-        share = [misses(s.shares, slots, s.rate_per_s * load_s) for s in stages]
-        # Half a request keeps a stage that should show none from forbidding a stray one.
-        return np.asarray(np.minimum(np.maximum(share, 0.5 / n), 1.0 - 0.5 / n))
-
-    def lost(slots: float) -> float:
-        p = expected(slots)
-        return -float((cold * np.log(p) + (n - cold) * np.log1p(-p)).sum())
-
-    most = float(max(s.models for s in stages))
-    grid = np.unique(np.concatenate([np.geomspace(0.5, most, 40), [most - 0.5]]))
-    at = int(np.argmin([lost(float(c)) for c in grid]))
-    low, high = float(grid[max(at - 1, 0)]), float(grid[min(at + 1, len(grid) - 1)])
-    found = minimize_scalar(lost, bounds=(low, high), method="bounded")
-    mid = float(found.x)
-    allowed = float(found.fun) + 0.5 * inflation * float(chdtri(1, 1.0 - level))
-    slots = Interval(*_profile(lost, mid, allowed, 0.5, most), level)
-    return MemoryFit(slots, load_s, *_check(stages, cold, expected(mid), inflation, mid))
-
-
-def _load_s(stages: Sequence[ModelStage], split: ColdSplit) -> float:
-    slow = np.concatenate([s.latency_s[split.cold(s.latency_s)] for s in stages])
-    slow = slow[np.isfinite(slow)]
-    return float(np.median(slow)) if len(slow) else 0.0
+    return max(1.0, float(np.median(clumping))) if clumping else 1.0
 
 
 def _profile(
-    lost: Callable[[float], float], mid: float, allowed: float, least: float, most: float
+    over: Callable[[float], float], mid: float, least: float, most: float
 ) -> tuple[float, float, float]:
+    """Where ``over`` crosses 0 on either side of the middle."""
     from scipy.optimize import brentq
 
-    def over(slots: float) -> float:
-        return lost(slots) - allowed
-
-    low = least if over(least) <= 0.0 else float(brentq(over, least, mid))
-    high = math.inf if over(most) <= 0.0 else float(brentq(over, mid, most))
+    if over(mid) >= 0.0:
+        return mid, mid, mid
+    low = least if over(least) <= 0.0 else float(brentq(over, least, mid, xtol=0.01))
+    high = math.inf if over(most) <= 0.0 else float(brentq(over, mid, most, xtol=0.01))
     return low, mid, high
 
 
@@ -219,8 +317,11 @@ def _check(
     expected = n * share
     used = expected >= 5.0
     if np.count_nonzero(used) > 1:
-        x2 = float((((cold - expected) ** 2 / (expected * (1.0 - share)))[used]).sum() / inflation)
-        p = float(chdtrc(np.count_nonzero(used) - 1, x2))
+        variance = np.maximum(expected * (1.0 - share), 1.0)
+        x2 = float(((cold - expected) ** 2 / variance)[used].sum() / inflation)
+        # Two figures were fitted, the memory and the time of a load.
+        freedom = max(1, int(np.count_nonzero(used)) - 2)
+        p = float(chdtrc(freedom, x2))
         worst = float(np.max(np.abs(cold - expected)[used] / expected[used]))
         if p < MISFIT_P and worst > MISFIT:
             return False, (
