@@ -246,7 +246,8 @@ def test_scheduled_action_changes_the_bounds(start: Start) -> None:
 
 
 def test_metrics_have_aws_units_and_dimensions(start: Start) -> None:
-    emulator = start(FAST.replace("mean_ms = 0.0", "mean_ms = 10.0"))
+    gpus = "gpus = 2\ngpu_share = 0.5\ngpu_memory_share = 0.4\n"
+    emulator = start(FAST.replace("mean_ms = 0.0", "mean_ms = 10.0") + gpus)
     runtime = emulator.client("sagemaker-runtime")
     for _ in range(20):
         runtime.invoke_endpoint(EndpointName=emulator.endpoint, Body=b"{}")
@@ -285,6 +286,11 @@ def test_metrics_have_aws_units_and_dimensions(start: Start) -> None:
     cpu = statistics("CPUUtilization", "/aws/sagemaker/Endpoints", Statistics=["Maximum"])
     # 20 requests of 10 ms on 8 workers and 4 vCPU: at most 4 x 100 % x 0.2 s / (8 x 0.5 s).
     assert 0.0 < max(p["Maximum"] for p in cpu) <= 20.5
+    # Two GPUs, of which half work when all workers do: a quarter of what four cores show.
+    gpu = statistics("GPUUtilization", "/aws/sagemaker/Endpoints", Statistics=["Maximum"])
+    assert max(p["Maximum"] for p in gpu) == pytest.approx(max(p["Maximum"] for p in cpu) / 4.0)
+    used = statistics("GPUMemoryUtilization", "/aws/sagemaker/Endpoints", Statistics=["Average"])
+    assert [p["Average"] for p in used] == pytest.approx([80.0] * len(used))
     assert not statistics("Invocations", Statistics=["Sum"], dimensions=dimensions[:1])
     data = cloudwatch.get_metric_data(
         MetricDataQueries=[
@@ -307,7 +313,7 @@ def test_metrics_have_aws_units_and_dimensions(start: Start) -> None:
     assert sum(data["Values"]) == pytest.approx(20 * 120)
     assert data["Timestamps"] == sorted(data["Timestamps"], reverse=True)
     names = {m["MetricName"] for m in cloudwatch.list_metrics()["Metrics"]}
-    assert {"Invocations", "ModelLatency", "CPUUtilization"} <= names
+    assert {"Invocations", "ModelLatency", "CPUUtilization", "GPUUtilization"} <= names
 
 
 @pytest.mark.parametrize(

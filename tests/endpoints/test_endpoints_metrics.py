@@ -10,6 +10,7 @@ from fake_aws import NAME, VARIANT, Clock, FakeAws, Fault, serve
 from moto_account import NAME as MOTO_NAME
 from moto_account import Account
 
+from tuner.autoscaling.policy import ScalingMetric
 from tuner.endpoints.aws import Aws
 from tuner.endpoints.history import read_history
 from tuner.endpoints.prices import read_prices
@@ -53,14 +54,19 @@ def test_signals_are_read_in_the_statistic_of_the_alarms() -> None:
     fake.metrics = {
         ("CPUUtilization", "Average"): {NOON + i * MINUTE: 100.0 + i for i in range(5)},
         ("CPUUtilization", "Maximum"): {NOON: 399.0},
+        ("GPUUtilization", "Average"): {NOON + MINUTE: 205.0},
+        ("MemoryUtilization", "Average"): {NOON + MINUTE: 31.0},
         ("ConcurrentRequestsPerModel", "Maximum"): {NOON + i * 10: float(i) for i in range(12)},
     }
     with serve(fake) as url:
         endpoint = SageMakerEndpoint(NAME, endpoint_url=url, clock=clock.time)
         seen = endpoint.signal_series(NOON + 70.0, NOON + 130.0)
-    assert seen.cpu_percent.values == (101.0, 102.0)
-    assert seen.concurrency.period_s == 10
-    assert seen.concurrency.values == tuple(float(i) for i in range(6, 12))
+    assert seen[ScalingMetric.CPU].values == (101.0, 102.0)
+    assert seen[ScalingMetric.CONCURRENCY].period_s == 10
+    assert seen[ScalingMetric.GPU].values == (205.0,)
+    assert seen[ScalingMetric.GPU_MEMORY].values == ()
+    assert seen[ScalingMetric.MEMORY].values == (31.0,)
+    assert seen[ScalingMetric.CONCURRENCY].values == tuple(float(i) for i in range(6, 12))
 
 
 def test_ten_second_datapoints_older_than_three_hours_are_not_asked_for() -> None:
@@ -75,8 +81,9 @@ def test_ten_second_datapoints_older_than_three_hours_are_not_asked_for() -> Non
         endpoint = SageMakerEndpoint(NAME, endpoint_url=url, clock=clock.time)
         early = endpoint.signal_series(NOON, NOON + 60.0)
         later = endpoint.signal_series(NOON, NOON + 2 * 3600 + 60.0)
-    assert (early.cpu_percent.values, early.concurrency.values) == ((100.0,), ())
-    assert later.concurrency.values == (5.0,)
+    assert early[ScalingMetric.CPU].values == (100.0,)
+    assert early[ScalingMetric.CONCURRENCY].values == ()
+    assert later[ScalingMetric.CONCURRENCY].values == (5.0,)
 
 
 def test_a_stretch_without_a_whole_minute_is_refused() -> None:

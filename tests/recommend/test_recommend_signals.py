@@ -97,7 +97,7 @@ def test_the_largest_of_several_instances_is_told_from_that_of_one() -> None:
 @pytest.mark.parametrize(
     ("readings", "words"),
     [
-        ([], "read in 0 stages"),
+        ([], "has no CPUUtilization"),
         (cpu_readings((40.0, 80.0)), "read in 2 stages"),
         (cpu_readings((10.0, 20.0, 40.0)), "20% of saturation"),
         (cpu_readings((150.0, 151.0, 152.0)), "one load only"),
@@ -121,6 +121,37 @@ def test_what_cannot_be_fitted_is_refused(readings: list[Reading], words: str) -
     assert fitted.curve is None
     assert fitted.fit.refused is not None
     assert words in fitted.fit.refused
+
+
+@pytest.mark.parametrize(
+    ("metric", "idle", "per_rate"),
+    [
+        (ScalingMetric.GPU, 4.0, 1.5),
+        (ScalingMetric.GPU_MEMORY, 20.0, 0.3),
+        (ScalingMetric.MEMORY, 10.0, 0.25),
+    ],
+)
+def test_other_utilisations_are_fitted_where_they_follow_the_load(
+    metric: ScalingMetric, idle: float, per_rate: float
+) -> None:
+    readings = [
+        Reading(metric, i, r, 1, (idle + per_rate * r,) * 3)
+        for i, r in enumerate((40.0, 80.0, 120.0, 160.0))
+    ]
+    curve = curve_of(fit_signal(metric, readings, SATURATION))
+    value = np.interp(0.5, curve.utilization, curve.value)
+    assert value == pytest.approx(idle + per_rate * 100.0, rel=0.02)
+
+
+def test_memory_that_does_not_follow_the_load_is_refused_by_name() -> None:
+    readings = [
+        Reading(ScalingMetric.MEMORY, i, r, 1, (62.0 + 0.01 * r,) * 3)
+        for i, r in enumerate((40.0, 80.0, 120.0, 160.0))
+    ]
+    fitted = fit_signal(ScalingMetric.MEMORY, readings, SATURATION)
+    assert fitted.curve is None
+    assert fitted.fit.refused is not None
+    assert fitted.fit.refused.startswith("memory utilisation hardly rises with the load")
 
 
 def test_the_target_is_known_as_well_as_the_relation() -> None:

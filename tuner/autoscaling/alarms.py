@@ -11,12 +11,6 @@ from tuner.autoscaling import kernel
 from tuner.autoscaling.activity import Alarm, AlarmState
 from tuner.autoscaling.policy import ScalingMetric, TargetTrackingPolicy
 
-_STATISTIC = {
-    ScalingMetric.INVOCATIONS: ("InvocationsPerInstance", "Sum"),
-    ScalingMetric.CONCURRENCY: ("ConcurrentRequestsPerModel", "Maximum"),
-    ScalingMetric.CPU: ("CPUUtilization", "Average"),
-}
-
 
 class PolicyAlarms:
     """AlarmHigh (3 of 3) and AlarmLow (15 of 15 below 0.9 x target) of one policy.
@@ -90,13 +84,12 @@ class PolicyAlarms:
 
     def describe(self) -> tuple[Alarm, Alarm]:
         """AlarmHigh and AlarmLow as CloudWatch shows them."""
-        metric, statistic = _STATISTIC[self.policy.metric]
-        fast = self.policy.metric is ScalingMetric.CONCURRENCY
+        metric = self.policy.metric.alarm
         sides = (
             (
                 "GreaterThanThreshold",
                 self.policy.target_value,
-                kernel.HIGH_RESOLUTION_PERIOD_S if fast else kernel.STANDARD_PERIOD_S,
+                metric.period_s,
                 kernel.OUT_DATAPOINTS,
             ),
             (
@@ -119,8 +112,8 @@ class PolicyAlarms:
                 Alarm(
                     self.name(high=which == 0),
                     self.policy_name,
-                    metric,
-                    statistic,
+                    metric.name,
+                    metric.statistic,
                     comparison,
                     threshold,
                     period_s,

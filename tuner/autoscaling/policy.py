@@ -5,17 +5,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+INSTANCE_NAMESPACE = "/aws/sagemaker/Endpoints"
+"""Where CloudWatch keeps what the instances of a variant use."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmMetric:
+    """The CloudWatch metric, statistic and period that a policy's AlarmHigh reads."""
+
+    name: str
+    statistic: str
+    period_s: int
+
 
 class ScalingMetric(StrEnum):
     """What a target-tracking policy follows on a real-time variant.
 
-    The values of the first two are AWS's ``PredefinedMetricType``; CPU is a customised
-    metric (namespace ``/aws/sagemaker/Endpoints``, 0 to 100 x vCPU).
+    The values of the first two are AWS's ``PredefinedMetricType``; the others are customised
+    metrics in ``INSTANCE_NAMESPACE``: CPU runs from 0 to 100 x vCPU, both of GPU from 0 to
+    100 x GPUs, memory from 0 to 100.
     """
 
     INVOCATIONS = "SageMakerVariantInvocationsPerInstance"
     CONCURRENCY = "SageMakerVariantConcurrentRequestsPerModelHighResolution"
     CPU = "CPUUtilization"
+    GPU = "GPUUtilization"
+    GPU_MEMORY = "GPUMemoryUtilization"
+    MEMORY = "MemoryUtilization"
+
+    @property
+    def customized(self) -> bool:
+        """Whether a policy names it by a ``CustomizedMetricSpecification``."""
+        return self not in (ScalingMetric.INVOCATIONS, ScalingMetric.CONCURRENCY)
+
+    @property
+    def alarm(self) -> AlarmMetric:
+        """What its alarms read."""
+        if self is ScalingMetric.INVOCATIONS:
+            return AlarmMetric("InvocationsPerInstance", "Sum", 60)
+        if self is ScalingMetric.CONCURRENCY:
+            return AlarmMetric("ConcurrentRequestsPerModel", "Maximum", 10)
+        return AlarmMetric(self.value, "Average", 60)
+
+
+CUSTOMIZED_METRICS = tuple(m for m in ScalingMetric if m.customized)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from tuner.commands.legs import Leg, legs_of
 from tuner.commands.mix_effect import mix_statements
 from tuner.commands.models_file import room_for_models
 from tuner.commands.pages import write_page
-from tuner.commands.signals import fitted_signals
+from tuner.commands.signals import curves_of, fitted_signals
 from tuner.commands.sizing import TypeAnswer, compare, with_sizing, without_type
 from tuner.commands.ui import Ui
 from tuner.commands.verified import holds_back, with_verification
@@ -281,7 +281,10 @@ def _type_answer(leg: Leg, recorded: Recorded | None, question: Question) -> Typ
         return replace(blank, reason="It was not measured yet: go on with --resume.")
     slo = slo_for(plan, question.slo)
     try:
-        return replace(blank, recommendation=_recommended(recorded, question))
+        found = _recommended(recorded, question)
+        traffic = traffic_for(recorded, question)
+        fitted = fitted_signals(recorded.meta, recorded.stages, plan, found.capacity, traffic)
+        return replace(blank, recommendation=found, metric_curves=curves_of(fitted))
     except InsufficientDataError as error:
         return replace(blank, reason=error.message)
     except InputError as error:
@@ -322,7 +325,7 @@ def recommendation_of(
     plan = recorded.plan
     traffic = traffic_for(recorded, question)
     fitted = fitted_signals(recorded.meta, recorded.stages, plan, capacity, traffic)
-    curves = {m: f.curve for m, f in fitted.items() if f.curve is not None}
+    curves = curves_of(fitted)
     metrics = (ScalingMetric.INVOCATIONS, *curves)
     room = room_for_models(
         recorded.path,
@@ -346,7 +349,8 @@ def recommendation_of(
         schedule=schedule_rules_of(plan),
     )
     if fitted:
-        found = explain(found, fitted, vcpus=plan.signals.vcpus if plan.signals else None)
+        assert plan.signals is not None
+        found = explain(found, fitted, vcpus=plan.signals.vcpus, gpus=plan.signals.gpus)
     found = room.told(found)
     effects = mix_statements(
         slo,

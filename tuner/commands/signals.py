@@ -15,6 +15,7 @@ from tuner.errors import EndpointError
 from tuner.plan.parse import Plan
 from tuner.queueing.capacity import CapacityModel
 from tuner.recommend.signals import FittedSignal, Reading, datapoints, fit_signal
+from tuner.simulator.inputs import MetricCurve
 from tuner.slo import Verdict
 from tuner.store.run import Run
 from tuner.units import per_min_to_per_s
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from tuner.endpoints.metrics import MetricSeries
 
 SIGNALS = "signals"
-METRICS = {"concurrency": ScalingMetric.CONCURRENCY, "cpu": ScalingMetric.CPU}
-SERIES = {ScalingMetric.CPU: "cpu", ScalingMetric.CONCURRENCY: "concurrency"}
 AWS_MINUTE_S = 60.0
 QUICK_STAGE_S = 8.0
 """The shorter stages of a quick campaign."""
@@ -35,22 +34,25 @@ def metrics_of(plan: Plan) -> tuple[ScalingMetric, ...]:
     """The metrics to compare, invocations first; only that without ``[signals]``."""
     if plan.signals is None:
         return (ScalingMetric.INVOCATIONS,)
-    named = [METRICS[m] for m in plan.signals.metrics if m in METRICS]
-    return (ScalingMetric.INVOCATIONS, *sorted(named, key=lambda m: m is ScalingMetric.CPU))
+    named = [m for m in ScalingMetric if key_of(m) in plan.signals.metrics]
+    return tuple(dict.fromkeys((ScalingMetric.INVOCATIONS, *named)))
+
+
+def key_of(metric: ScalingMetric) -> str:
+    """A metric's name in plans and runs: ``cpu``, ``gpu_memory``."""
+    return metric.name.lower()
 
 
 def cloudwatch_minute_s(plan: Plan) -> float:
     """Seconds that a minute of CloudWatch lasts: 60, less on an emulator with a faster clock."""
-    if plan.endpoint.minute_seconds is not None or plan.signals is None:
-        return plan.endpoint.minute_s
-    return plan.signals.minute_s
+    own = None if plan.signals is None else plan.signals.minute_s
+    return plan.endpoint.minute_s if own is None else own
 
 
 def emulator_arguments(plan: Plan) -> tuple[str, ...]:
     """What makes an emulator's clock run as the plan says."""
-    if plan.signals is None or plan.signals.minute_s == AWS_MINUTE_S:
-        return ()
-    return ("--minute-seconds", str(plan.signals.minute_s))
+    minute_s = cloudwatch_minute_s(plan)
+    return () if minute_s == AWS_MINUTE_S else ("--minute-seconds", str(minute_s))
 
 
 def warn_of_short_stages(plan: Plan, ui: Ui) -> None:
@@ -95,11 +97,7 @@ def read_signals(run: Run, driver: Endpoint, plan: Plan, ui: Ui) -> None:
         return
     run.set_meta(
         SIGNALS,
-        {
-            "pace": pace,
-            "cpu": _kept(series.cpu_percent),
-            "concurrency": _kept(series.concurrency),
-        },
+        {"pace": pace, **{key_of(m): _kept(s) for m, s in series.items()}},
     )
 
 
@@ -124,7 +122,9 @@ def readings_of(
     kept: Mapping[str, Any], stages: Sequence[StageResult], metric: ScalingMetric
 ) -> list[Reading]:
     """One reading for each sound stage that holds a whole datapoint."""
-    series = kept[SERIES[metric]]
+    series = kept.get(key_of(metric))
+    if series is None:
+        return []
     period_s = float(series["period_s"]) * float(kept["pace"])
     found = []
     for stage in stages:
@@ -138,6 +138,11 @@ def readings_of(
             rate, count = stage.rate_per_instance_per_s, stage.spec.instance_count
             found.append(Reading(metric, stage.spec.index, rate, count, values))
     return found
+
+
+def curves_of(fitted: Mapping[ScalingMetric, FittedSignal]) -> dict[ScalingMetric, MetricCurve]:
+    """The relations that could be fitted."""
+    return {m: f.curve for m, f in fitted.items() if f.curve is not None}
 
 
 def fitted_signals(

@@ -10,6 +10,7 @@ from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTracki
 from tuner.commands.answer import capacity_of, read_run, slo_for
 from tuner.commands.inputs import constraints_of, prices_of, traffic_of
 from tuner.commands.recommend import question_of
+from tuner.commands.signals import curves_of, fitted_signals, key_of
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind
 from tuner.errors import InputError, InsufficientDataError
@@ -17,8 +18,10 @@ from tuner.recommend.as_json import candidate_to_json
 from tuner.recommend.what_if import WhatIf, what_if
 from tuner.slo import Verdict
 
-ALLOWED = "target=N,min=N,max=N[,out=S][,in=S][,metric=invocations|concurrency|cpu], or fixed=N"
-METRICS = {m.name.lower(): m for m in ScalingMetric}
+METRICS = {key_of(m): m for m in ScalingMetric}
+ALLOWED = (
+    f"target=N,min=N,max=N[,out=S][,in=S][,metric=METRIC], or fixed=N; METRIC: {', '.join(METRICS)}"
+)
 
 
 def main(args: argparse.Namespace, ui: Ui) -> int:
@@ -38,6 +41,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     traffic = traffic_of(recorded.plan, csv, name=name)
     if traffic is None:
         raise InputError("there is no traffic", hint="give --traffic CSV")
+    fitted = fitted_signals(recorded.meta, recorded.stages, recorded.plan, capacity, traffic)
     constraints = constraints_of(recorded.plan, recorded.instance_type)
     found = what_if(
         capacity,
@@ -46,6 +50,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         bounds,
         slo=slo,
         constraints=dataclasses.replace(constraints, min_capacity=1, max_capacity=None),
+        metric_curves=curves_of(fitted),
         launch_lag_s=recorded.plan.capacity.launch_lag_s,
         prices=prices_of(recorded.plan, recorded.instance_type),
         seed=recorded.plan.load.seed,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tuner.autoscaling.policy import ScalingMetric
 from tuner.commands.inputs import price_in
 from tuner.errors import InputError
 from tuner.plan.parse import Plan
@@ -13,6 +14,7 @@ from tuner.recommend.constraints import Constraints
 from tuner.recommend.prices import Price
 from tuner.recommend.right_size import MeasuredType, right_size
 from tuner.recommend.types import Recommendation, RightSizing, Statement
+from tuner.simulator.inputs import MetricCurve
 from tuner.workload.traffic import TrafficProfile
 
 OF_THE_TYPE = ("capacity.instance_type", "capacity.price_per_hour_usd")
@@ -30,6 +32,7 @@ class TypeAnswer:
     recommendation: Recommendation | None
     reason: str = ""
     misses: bool = False
+    metric_curves: Mapping[ScalingMetric, MetricCurve] | None = None
 
 
 def without_type(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def compare(answers: Sequence[TypeAnswer], traffic: TrafficProfile, seed: int) -
                 a.reason,
                 a.misses,
                 launch_lag_s=a.plan.capacity.launch_lag_s,
+                metric_curves=a.metric_curves,
             )
             for a in answers
         ],

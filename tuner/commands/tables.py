@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tuner.campaign.types import StageResult
 from tuner.interval import Interval
 from tuner.recommend.density_types import Density
+from tuner.recommend.signals import NAMES
 from tuner.recommend.types import Recommendation, RightSizing, SignalChoice, Standing, TypeCost
 from tuner.report.answer import target_text
 from tuner.report.data import Table
@@ -28,11 +29,6 @@ STANDINGS = {
     Standing.DOMINATED: "dominated",
     Standing.MISSES: "misses the SLO",
     Standing.UNKNOWN: "not known",
-}
-SIGNAL_NAMES = {
-    "INVOCATIONS": "invocations per instance",
-    "CONCURRENCY": "concurrent requests per instance",
-    "CPU": "CPU utilisation",
 }
 
 
@@ -154,11 +150,10 @@ def signal_table(signals: tuple[SignalChoice, ...]) -> Table:
 
 
 def _signal_row(signal: SignalChoice) -> tuple[str, ...]:
-    name = SIGNAL_NAMES.get(signal.metric.name, signal.metric.value)
     policy = signal.candidate.policy if signal.candidate else None
     expected = signal.candidate.expected if signal.candidate else None
     return (
-        name,
+        NAMES[signal.metric],
         NONE
         if policy is None
         else f"{target_text(policy.target_value)} {METRIC_UNITS[signal.metric]}",

@@ -11,7 +11,8 @@ from tuner.emulator.capture import Recorder
 from tuner.emulator.errors import AwsError, validation
 from tuner.emulator.faults import FaultPlan
 from tuner.emulator.spec import Fault
-from tuner.emulator.specfile import Table, parse_faults
+from tuner.emulator.specfile import parse_faults
+from tuner.emulator.spectable import Table
 from tuner.errors import Problem
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from tuner.autoscaling.activity import AlarmState
 from tuner.emulator.account import Account
 from tuner.emulator.errors import AwsError
-from tuner.emulator.metrics import METRICS, MODEL_NAMES, Statistics, VariantMetrics
+from tuner.emulator.metrics import GPU_NAMES, METRICS, MODEL_NAMES, Statistics, VariantMetrics
 from tuner.emulator.params import Params
 from tuner.emulator.scalingloop import ScalingLoop
 
@@ -208,6 +208,7 @@ class CloudWatch:
             for variant, serving in endpoint.variants.items()
             for name, kind in METRICS.items()
             if (name not in MODEL_NAMES or serving.spec.fleet.instance.models is not None)
+            and (name not in GPU_NAMES or serving.spec.fleet.instance.meters.gpus)
             and namespace in (None, kind.namespace)
             and wanted in (None, name)
         ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tuner.autoscaling.policy import CUSTOMIZED_METRICS, INSTANCE_NAMESPACE, ScalingMetric
 from tuner.fleet.models import ModelLoad
+from tuner.fleet.spec import Meters
 from tuner.units import s_to_us
 
 BIN_GROWTH = 1.005
@@ -34,6 +36,9 @@ MODEL_NAMES = (
     "LoadedModelCount",
 )
 """Published for multi-model endpoints only."""
+GPU_NAMES = (ScalingMetric.GPU.value, ScalingMetric.GPU_MEMORY.value)
+"""Published for instances with GPUs only."""
+USED_NAMES = tuple(m.value for m in CUSTOMIZED_METRICS)
 
 
 class Statistics:
@@ -104,7 +109,6 @@ class MetricKind:
 
 
 VARIANT_NAMESPACE = "AWS/SageMaker"
-INSTANCE_NAMESPACE = "/aws/sagemaker/Endpoints"
 METRICS: dict[str, MetricKind] = {
     **{
         name: MetricKind(VARIANT_NAMESPACE, "None")
@@ -118,7 +122,7 @@ METRICS: dict[str, MetricKind] = {
     },
     **{name: MetricKind(VARIANT_NAMESPACE, "Microseconds") for name in LATENCY_NAMES},
     "ConcurrentRequestsPerModel": MetricKind(VARIANT_NAMESPACE, "None", 10),
-    "CPUUtilization": MetricKind(INSTANCE_NAMESPACE, "Percent"),
+    **{name: MetricKind(INSTANCE_NAMESPACE, "Percent") for name in USED_NAMES},
     **{name: MetricKind(VARIANT_NAMESPACE, "Microseconds") for name in MODEL_NAMES[:4]},
     "ModelCacheHit": MetricKind(VARIANT_NAMESPACE, "None"),
     "LoadedModelCount": MetricKind(INSTANCE_NAMESPACE, "None"),
@@ -154,7 +158,7 @@ class VariantMetrics:
             for name, series in self._series.items():
                 if len(series) > KEEP_PERIODS:
                     del series[min(series)]
-                if METRICS[name].period_s == 60 and name != "CPUUtilization":
+                if METRICS[name].period_s == 60 and name not in USED_NAMES:
                     weight = self._speed if name in COUNTED else 1.0
                     self._now[name] = series.setdefault(minute, Statistics(weight))
 
@@ -202,15 +206,32 @@ class VariantMetrics:
             self._busy[minute] = self._busy.get(minute, 0.0) + overlap * share
 
     def sample(
-        self, control_s: float, outstanding: list[int], loaded_models: list[int] | None = None
+        self,
+        control_s: float,
+        outstanding: list[int],
+        loaded_models: list[int] | None = None,
+        meters: Meters | None = None,
     ) -> None:
-        """Look at the instances in service: how many there are, how busy and how full each is."""
+        """Look at the instances in service: how many there are, how busy and how full each is.
+
+        ``meters`` is None where the memory in use is not simulated.
+        """
         self.roll(control_s)
         self._capacity.setdefault(self._minute, Statistics()).add(float(len(outstanding)))
         for count in outstanding:
             self.put("ConcurrentRequestsPerModel", int(control_s // 10), float(count))
+            if meters is not None:
+                self._memory(meters, count)
         for count in loaded_models or ():
             self.put("LoadedModelCount", self._minute, float(count))
+
+    def _memory(self, meters: Meters, in_flight: int) -> None:
+        used = meters.memory_share + meters.memory_per_request * in_flight
+        self.put(ScalingMetric.MEMORY.value, self._minute, 100.0 * min(used, 1.0))
+        if meters.gpus:
+            used = meters.gpu_memory_share + meters.gpu_memory_per_request * in_flight
+            percent = 100.0 * meters.gpus * min(used, 1.0)
+            self.put(ScalingMetric.GPU_MEMORY.value, self._minute, percent)
 
     def capacity(self, minute: int) -> float:
         """Mean number of instances in service over a minute; 0 when nobody looked."""
@@ -230,19 +251,23 @@ class VariantMetrics:
         return sent.total / each.total
 
     def close_minute(
-        self, minute: int, workers: int, vcpus: int, measured_s: float | None = None
+        self, minute: int, workers: int, meters: Meters, measured_s: float | None = None
     ) -> None:
-        """Turn a past minute's busy time into ``CPUUtilization``.
+        """Turn a past minute's busy time into ``CPUUtilization`` and ``GPUUtilization``.
 
         ``measured_s`` is processor time that was measured (control time), instead of the
         simulated workers' busy time.
         """
         busy = self._busy.pop(minute, 0.0)
+        cpu_share, gpus = meters.cpu_share, meters.gpus
         if measured_s is not None:
-            busy, workers = measured_s, vcpus
+            busy, workers, cpu_share, gpus = measured_s, meters.vcpus, 1.0, 0
         available = 60.0 * workers * self.capacity(minute)
         if available > 0.0:
-            self.put("CPUUtilization", minute, 100.0 * vcpus * min(busy / available, 1.0))
+            part = 100.0 * min(busy / available, 1.0)
+            self.put(ScalingMetric.CPU.value, minute, part * cpu_share * meters.vcpus)
+            if gpus:
+                self.put(ScalingMetric.GPU.value, minute, part * meters.gpu_share * gpus)
         self._capacity.pop(minute - KEEP_PERIODS, None)
 
     def put(self, name: str, index: int, value: float) -> None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuner.autoscaling.policy import ScalingMetric, TargetTrackingPolicy
+from tuner.autoscaling.policy import (
+    CUSTOMIZED_METRICS,
+    INSTANCE_NAMESPACE,
+    ScalingMetric,
+    TargetTrackingPolicy,
+)
 from tuner.autoscaling.step import AdjustmentType, StepAdjustment, StepScalingPolicy
 from tuner.autoscaling.target import ScalableTarget
 from tuner.emulator.errors import validation
@@ -64,13 +69,13 @@ def tracking_policy(config: Params) -> TargetTrackingPolicy:
     else:
         assert customized is not None
         named = (customized.maybe_text("Namespace"), customized.maybe_text("MetricName"))
-        if named != ("/aws/sagemaker/Endpoints", "CPUUtilization"):
+        if named not in [(INSTANCE_NAMESPACE, m.value) for m in CUSTOMIZED_METRICS]:
             raise validation(
-                "The emulator tracks one customized metric: CPUUtilization in namespace "
-                "/aws/sagemaker/Endpoints with statistic Average."
+                f"The emulator tracks these customized metrics: {', '.join(CUSTOMIZED_METRICS)} "
+                f"in namespace {INSTANCE_NAMESPACE} with statistic Average."
             )
         customized.choice("Statistic", ("Average",), "Average")
-        metric = ScalingMetric.CPU
+        metric = ScalingMetric(named[1])
     return TargetTrackingPolicy(
         metric,
         config.number("TargetValue"),

@@ -11,12 +11,6 @@ from tuner.emulator.errors import AwsError
 from tuner.emulator.metrics import VariantMetrics
 from tuner.emulator.scalable import Registered
 
-_METRIC_NAMES = {
-    ScalingMetric.INVOCATIONS: ("InvocationsPerInstance", 60),
-    ScalingMetric.CONCURRENCY: ("ConcurrentRequestsPerModel", 10),
-    ScalingMetric.CPU: ("CPUUtilization", 60),
-}
-
 
 class ScalingLoop:
     """Lets the policies of every scalable target act on its variant."""
@@ -73,18 +67,19 @@ class ScalingLoop:
 
     def _publish(self, found: Registered, metrics: VariantMetrics, now_s: float) -> None:
         for metric in {p.metric for p in found.policies.values() if p.metric is not None}:
-            name, period_s = _METRIC_NAMES[metric]
+            alarm = metric.alarm
+            period_s = alarm.period_s
             last = int((now_s - self._delay_s) // period_s) - 1
             first = found.seen.get(metric, last - 1) + 1
             for index in range(first, last + 1):
-                seen = metrics.get(name, index)
+                seen = metrics.get(alarm.name, index)
                 value = None
                 if seen is not None:
                     value = {
-                        ScalingMetric.INVOCATIONS: seen.sum,
-                        ScalingMetric.CONCURRENCY: seen.maximum,
-                        ScalingMetric.CPU: seen.total / seen.count,
-                    }[metric]
+                        "Sum": seen.sum,
+                        "Maximum": seen.maximum,
+                        "Average": seen.total / seen.count,
+                    }[alarm.statistic]
                 minute = index * period_s // 60
                 capacity = metrics.capacity(minute)
                 if metric is ScalingMetric.INVOCATIONS:

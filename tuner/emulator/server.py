@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.emulator.account import Account, BackendFactory
+from tuner.emulator.account import Account, BackendFactory, Variant
 from tuner.emulator.admin import Admin
 from tuner.emulator.app import App
 from tuner.emulator.backend import FleetBackend
@@ -34,6 +34,8 @@ SAMPLE_CONTROL_S = 1.0
 """Control time between two looks at the concurrency of instances."""
 TICK_S = 0.05
 """Longest time between two looks of the control loop."""
+MOST_LATE = 60
+"""Minutes between two looks that are made up for; after a longer sleep the rest is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,25 +143,42 @@ class Emulator:
         minute = int(now_s // 60)
         for endpoint in self.account.endpoints.values():
             for variant in endpoint.variants.values():
+                if minute != self._minute and self._minute >= 0:
+                    self._end_minutes(variant, minute)
                 if now_s - self._sampled_s >= SAMPLE_CONTROL_S:
-                    variant.metrics.sample(
-                        now_s, variant.backend.outstanding(), variant.backend.loaded_models()
-                    )
+                    self._sample(variant, now_s)
                 for load in variant.backend.take_loads():
                     variant.metrics.model_load(self.account.clock.control_at(load.done_s), load)
-                if minute != self._minute and self._minute >= 0:
-                    instance = variant.spec.fleet.instance
-                    used_s = variant.backend.cpu_seconds()
-                    if used_s is not None:
-                        used_s *= self.account.clock.speed
-                    variant.metrics.close_minute(
-                        self._minute, instance.workers, instance.vcpus, used_s
-                    )
         if now_s - self._sampled_s >= SAMPLE_CONTROL_S:
             self._sampled_s = now_s
         self._minute = minute
         self.loop.tick(now_s)
         self.cloudwatch.tick(now_s)
+
+    def _sample(self, variant: Variant, at_s: float) -> None:
+        variant.metrics.sample(
+            at_s,
+            variant.backend.outstanding(),
+            variant.backend.loaded_models(),
+            None if self.spec.local_command else variant.spec.fleet.instance.meters,
+        )
+
+    def _end_minutes(self, variant: Variant, minute: int) -> None:
+        """Close the minutes before this one.
+
+        On a busy computer whole minutes of a fast clock pass between two looks; CloudWatch has
+        no holes for them.
+        """
+        instance = variant.spec.fleet.instance
+        used_s = variant.backend.cpu_seconds()
+        if used_s is not None:
+            used_s *= self.account.clock.speed
+        variant.metrics.close_minute(self._minute, instance.workers, instance.meters, used_s)
+        for late in range(max(self._minute + 1, minute - MOST_LATE), minute):
+            self._sample(variant, 60.0 * late)
+            variant.metrics.close_minute(
+                late, instance.workers, instance.meters, None if used_s is None else 0.0
+            )
 
     async def stop(self) -> None:
         """Stop serving and let everything go."""

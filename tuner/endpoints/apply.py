@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
+from tuner.autoscaling.policy import (
+    INSTANCE_NAMESPACE,
+    CapacityBounds,
+    ScalingMetric,
+    TargetTrackingPolicy,
+)
 from tuner.endpoints.protocol import RecordWriter
 from tuner.endpoints.records import (
     CHANGE_BOUNDS,
@@ -30,8 +35,6 @@ AWS_COOLDOWN_S = 300
 
 NOT_VISIBLE_YET = frozenset({"ObjectNotFoundException"})
 """What PutScalingPolicy may say of a target registered a moment ago."""
-
-CPU_NAMESPACE = "/aws/sagemaker/Endpoints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +120,22 @@ def as_policy(definition: Definition, endpoint: str, variant: str) -> TargetTrac
     )
 
 
+_NAMED = {m.value: m for m in ScalingMetric if not m.customized}
+_USED = {m.value: m for m in ScalingMetric if m.customized}
+
+
 def _metric(body: Mapping[str, Any], endpoint: str, variant: str) -> ScalingMetric | None:
     predefined = body.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType")
     if predefined is not None:
-        known = {ScalingMetric.INVOCATIONS.value, ScalingMetric.CONCURRENCY.value}
-        return ScalingMetric(predefined) if predefined in known else None
+        return _NAMED.get(predefined)
     custom = body.get("CustomizedMetricSpecification", {})
     dimensions = {d["Name"]: d["Value"] for d in custom.get("Dimensions", ())}
-    is_cpu = (
-        custom.get("MetricName") == ScalingMetric.CPU.value
-        and custom.get("Namespace") == CPU_NAMESPACE
+    of_the_variant = (
+        custom.get("Namespace") == INSTANCE_NAMESPACE
         and custom.get("Statistic") == "Average"
         and dimensions == {"EndpointName": endpoint, "VariantName": variant}
     )
-    return ScalingMetric.CPU if is_cpu else None
+    return _USED.get(custom.get("MetricName")) if of_the_variant else None
 
 
 def as_definition(
@@ -143,10 +148,10 @@ def as_definition(
         "ScaleInCooldown": policy.scale_in_cooldown_s,
         "DisableScaleIn": policy.disable_scale_in,
     }
-    if policy.metric is ScalingMetric.CPU:
+    if policy.metric.customized:
         body["CustomizedMetricSpecification"] = {
             "MetricName": policy.metric.value,
-            "Namespace": CPU_NAMESPACE,
+            "Namespace": INSTANCE_NAMESPACE,
             "Dimensions": [
                 {"Name": "EndpointName", "Value": endpoint},
                 {"Name": "VariantName", "Value": variant},

@@ -10,18 +10,17 @@ from typing import Any
 
 import botocore.exceptions as boto_errors
 
+from tuner.autoscaling.policy import CUSTOMIZED_METRICS, INSTANCE_NAMESPACE, ScalingMetric
 from tuner.endpoints.aws import Aws, map_error
 from tuner.endpoints.protocol import AwsError
 from tuner.errors import EndpointError
 
 PERIOD_S = 60
-HIGH_RESOLUTION_S = 10
 HIGH_RESOLUTION_KEPT_S = 3 * 3600.0 - 60.0
 SETTLE_S = 120.0
 """The newest minutes are still being counted; sums of them are too low."""
 
 INVOCATION_NAMESPACE = "AWS/SageMaker"
-INSTANCE_NAMESPACE = "/aws/sagemaker/Endpoints"
 BAD_STATUS = {"Forbidden", "InternalError"}
 
 
@@ -120,25 +119,11 @@ def read_utilization(
     return Utilization(float(start), float(end), **series)
 
 
-@dataclass(frozen=True, slots=True)
-class SignalSeries:
-    """What scaling policies may follow, over a stretch of time; empty where AWS has no data."""
-
-    cpu_percent: MetricSeries
-    concurrency: MetricSeries
-
-
-SIGNALS = (
-    ("cpu_percent", INSTANCE_NAMESPACE, "CPUUtilization", "Average", "Percent", PERIOD_S),
-    (
-        "concurrency",
-        INVOCATION_NAMESPACE,
-        "ConcurrentRequestsPerModel",
-        "Maximum",
-        "Count",
-        HIGH_RESOLUTION_S,
-    ),
-)
+SIGNALS = {
+    ScalingMetric.CONCURRENCY: (INVOCATION_NAMESPACE, "Count"),
+    **dict.fromkeys(CUSTOMIZED_METRICS, (INSTANCE_NAMESPACE, "Percent")),
+}
+"""What a scaling policy may follow besides invocations: its namespace and unit."""
 
 
 def read_signal_series(
@@ -149,10 +134,11 @@ def read_signal_series(
     end_unix_s: float,
     *,
     now_unix_s: float,
-) -> SignalSeries:
-    """CPU and concurrency in the statistic and period that a policy's alarm reads.
+) -> dict[ScalingMetric, MetricSeries]:
+    """Each of ``SIGNALS`` in the statistic and period that a policy's alarm reads.
 
-    Datapoints of ten seconds are kept for three hours: older ones are left out.
+    A series is empty where AWS has no data, as of GPUs on an instance without. Datapoints of
+    ten seconds are kept for three hours: older ones are left out.
 
     Raises
     ------
@@ -162,17 +148,18 @@ def read_signal_series(
     start = math.floor(start_unix_s / PERIOD_S) * PERIOD_S
     end = math.ceil(end_unix_s / PERIOD_S) * PERIOD_S
     found = {}
-    for key, namespace, metric, statistic, unit, period_s in SIGNALS:
-        query = metric_query(namespace, metric, statistic, endpoint, variant, period_s)
+    for metric, (namespace, unit) in SIGNALS.items():
+        read = metric.alarm
+        query = metric_query(namespace, read.name, read.statistic, endpoint, variant, read.period_s)
         since = float(start)
-        if period_s < PERIOD_S:
+        if read.period_s < PERIOD_S:
             kept = now_unix_s - HIGH_RESOLUTION_KEPT_S
             since = max(since, math.ceil(kept / PERIOD_S) * PERIOD_S)
         points: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
         if since < end:
-            points = metric_data(aws, {key: query}, since, float(end))[key]
-        found[key] = MetricSeries(metric, statistic, unit, period_s, *points)
-    return SignalSeries(**found)
+            points = metric_data(aws, {metric.value: query}, since, float(end))[metric.value]
+        found[metric] = MetricSeries(read.name, read.statistic, unit, read.period_s, *points)
+    return found
 
 
 def metric_query(

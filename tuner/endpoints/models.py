@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tuner.autoscaling.policy import INSTANCE_NAMESPACE
 from tuner.endpoints.aws import Aws
 from tuner.endpoints.metrics import (
-    INSTANCE_NAMESPACE,
     INVOCATION_NAMESPACE,
     PERIOD_S,
     metric_data,

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from tuner.autoscaling.policy import ScalingMetric
 from tuner.campaign.types import ScaleEvent
 from tuner.endpoints.aws import ATTEMPTS, Aws
 from tuner.endpoints.describe import VariantReader, refuse_undrivable
 from tuner.endpoints.metrics import (
     PERIOD_S,
-    SignalSeries,
+    MetricSeries,
     Utilization,
     read_signal_series,
     read_utilization,
@@ -129,8 +130,10 @@ class SageMakerEndpoint:
             self.aws, self.name, self.variant, start_unix_s, end_unix_s, period_s
         )
 
-    def signal_series(self, start_unix_s: float, end_unix_s: float) -> SignalSeries:
-        """CPU and concurrency between two times, as the alarms of scaling policies read them."""
+    def signal_series(
+        self, start_unix_s: float, end_unix_s: float
+    ) -> dict[ScalingMetric, MetricSeries]:
+        """Utilisation and concurrency between two times, as alarms of scaling policies read it."""
         return read_signal_series(
             self.aws,
             self.name,

@@ -134,6 +134,42 @@ class ModelsSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Meters:
+    """How an instance's work shows in CloudWatch's utilisation metrics.
+
+    Parameters
+    ----------
+    vcpus, gpus
+        ``CPUUtilization`` runs from 0 to 100 x vcpus, ``GPUUtilization`` and
+        ``GPUMemoryUtilization`` from 0 to 100 x gpus; without GPUs there are none of the two.
+    cpu_share, gpu_share
+        Part of the cores and GPUs that work when every worker is busy.
+    memory_share, gpu_memory_share
+        Part of the memory in use while the instance idles.
+    memory_per_request, gpu_memory_per_request
+        Part of the memory that each request in flight takes.
+    """
+
+    vcpus: int = 4
+    gpus: int = 0
+    cpu_share: float = 1.0
+    gpu_share: float = 1.0
+    memory_share: float = 0.3
+    memory_per_request: float = 0.0
+    gpu_memory_share: float = 0.5
+    gpu_memory_per_request: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.vcpus < 1 or self.gpus < 0:
+            raise ValueError(f"need vcpus >= 1 and gpus >= 0: {self.vcpus}, {self.gpus}")
+        shares = (self.cpu_share, self.gpu_share, self.memory_share, self.gpu_memory_share)
+        if not all(0.0 <= share <= 1.0 for share in shares):
+            raise ValueError(f"shares must lie within 0 and 1: {shares}")
+        if self.memory_per_request < 0.0 or self.gpu_memory_per_request < 0.0:
+            raise ValueError("a request cannot take less than no memory")
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """One instance: its workers, its queue, and how long a request takes.
 
@@ -155,8 +191,8 @@ class InstanceSpec:
         Service time added for each byte of the request body.
     overhead
         Time the platform adds to the answer outside the instance (``OverheadLatency``).
-    vcpus
-        Cores, for ``CPUUtilization`` (0 to 100 x vcpus).
+    meters
+        What CloudWatch shows of its cores, GPUs and memory.
     models
         Memory for the models of a multi-model endpoint; None serves one model.
     """
@@ -170,12 +206,12 @@ class InstanceSpec:
     cold_start: ColdStart | None = None
     per_byte_s: float = 0.0
     overhead: ServiceTime = field(default_factory=lambda: ServiceTime.deterministic(0.0))
-    vcpus: int = 4
+    meters: Meters = field(default_factory=Meters)
     models: ModelsSpec | None = None
 
     def __post_init__(self) -> None:
-        if self.workers < 1 or self.vcpus < 1:
-            raise ValueError(f"workers and vcpus must be at least 1: {self.workers}, {self.vcpus}")
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1: {self.workers}")
         if self.queue_limit is not None and self.queue_limit < 0:
             raise ValueError(f"queue_limit must not be negative: {self.queue_limit}")
         if self.per_byte_s < 0.0:

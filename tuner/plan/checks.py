@@ -80,10 +80,11 @@ def _check_endpoint(endpoint: EndpointTable, base_dir: Path | None) -> Iterator[
         for key in ("preset", "spec"):
             if (value := getattr(endpoint, key)) is not None:
                 yield Problem(f"endpoint.{key}", "is only for kind = emulator", value)
-    if endpoint.minute_seconds is not None and endpoint.endpoint_url is None:
+    local = endpoint.kind == "emulator" or endpoint.endpoint_url is not None
+    if endpoint.minute_seconds is not None and not local:
         yield Problem(
             "endpoint.minute_seconds",
-            "is only for an emulator named by endpoint.endpoint_url: AWS has real minutes",
+            "is only for an emulator: AWS has real minutes",
             endpoint.minute_seconds,
         )
     if base_dir and endpoint.spec is not None and not (base_dir / endpoint.spec).is_file():
@@ -163,8 +164,15 @@ def check_signals(signals: SignalsTable | None, tables: Mapping[str, Any]) -> It
             list(signals.metrics),
             "kind = sagemaker or emulator",
         )
-    if signals.minute_s == 60.0:
+    if signals.minute_s is None:
         return
+    if endpoint.minute_seconds not in (None, signals.minute_s):
+        yield Problem(
+            "signals.minute_s",
+            "contradicts endpoint.minute_seconds",
+            signals.minute_s,
+            f"{endpoint.minute_seconds:g}, or one of the two",
+        )
     if endpoint.kind != "emulator" or endpoint.endpoint_url is not None:
         yield Problem(
             "signals.minute_s",
@@ -172,7 +180,7 @@ def check_signals(signals: SignalsTable | None, tables: Mapping[str, Any]) -> It
             signals.minute_s,
             "endpoint.minute_seconds for one that runs already; 60 on AWS",
         )
-    if capacity.launch_lag_s is None:
+    if signals.minute_s != 60.0 and capacity.launch_lag_s is None:
         yield Problem(
             "capacity.launch_lag_s",
             "is required with signals.minute_s: launches run on the emulator's faster clock",

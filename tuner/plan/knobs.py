@@ -36,18 +36,17 @@ class TypeTable(Table):
 class SignalsTable(Table):
     """``[signals]``: scaling metrics to compare, each read from CloudWatch during the stages.
 
-    ``minute_s`` is the length of CloudWatch's minute on an emulator that is started for the
-    campaign: less than 60 lets short stages hold whole minutes. For one that runs already it is
-    ``endpoint.minute_seconds``.
+    ``vcpus`` and ``gpus`` of an instance show a target as a share of the machine. ``minute_s``
+    is the length of CloudWatch's minute on an emulator that is started for the campaign: less
+    than 60 lets short stages hold whole minutes. It is ``endpoint.minute_seconds`` by default.
     """
 
-    metrics: tuple[Literal["invocations", "concurrency", "cpu"], ...] = (
-        "invocations",
-        "concurrency",
-        "cpu",
-    )
+    metrics: tuple[
+        Literal["invocations", "concurrency", "cpu", "gpu", "gpu_memory", "memory"], ...
+    ] = ("invocations", "concurrency", "cpu")
     vcpus: Count | None = None
-    minute_s: Annotated[float, Field(ge=0.2, le=60, allow_inf_nan=False)] = 60.0
+    gpus: Count | None = None
+    minute_s: Annotated[float, Field(ge=0.2, le=60, allow_inf_nan=False)] | None = None
 
 
 class ModelsTable(Table):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 SIGNALS = """\
 # [signals]                  # scaling metrics to compare, read from CloudWatch during the stages
-# metrics = ["invocations", "concurrency", "cpu"]
+# metrics = ["invocations", "concurrency", "cpu"]   # also "gpu", "gpu_memory", "memory"
 # vcpus = 4                  # of an instance: shows a CPU target as a share of the machine
+# # gpus = 1                 # the same for GPUs
 # # minute_s = 2             # of an emulator that tuner starts (AWS: 60); needs launch_lag_s
 """
 

@@ -51,9 +51,10 @@ def right_size(
 ) -> RightSizing:
     """Name the cheapest type that holds the SLO on the traffic.
 
-    The one whose recommended policy costs least is taken. Types whose cost interval overlaps
-    its interval are ties: the measurements cannot tell them apart. The days of traffic are the
-    same for all types, so that only the capacities make the intervals.
+    The one that costs least in the middle of its interval is taken: the high end, at which the
+    policies are sized, says as much about how well a type was measured as about the type. Types
+    whose interval overlaps its own are ties: the measurements cannot tell them apart. The days
+    of traffic are the same for all types, so that only the capacities make the intervals.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def right_size(
             "instance types cannot be compared", value=names, allowed="one or more, named once each"
         )
     costs = [_cost(m, traffic, seed) for m in measured]
-    known = sorted((c for c in costs if c.scaled_usd_per_month is not None), key=_as_recommended)
+    known = sorted((c for c in costs if c.scaled_usd_per_month is not None), key=_in_the_middle)
     rest = [c for c in costs if c.scaled_usd_per_month is None]
     if not known:
         return RightSizing(None, (), _none_sentence(rest), tuple(rest))
@@ -86,7 +87,7 @@ def right_size(
             if c not in ties
         ),
     ]
-    placed.sort(key=_as_recommended)
+    placed.sort(key=_in_the_middle)
     tied = tuple(c.name for c in ties)
     return RightSizing(best.name, tied, _sentence(best, ties, known, rest), (*placed, *rest))
 
@@ -199,10 +200,10 @@ def _at_capacity(usd_per_hour: float, rate: Interval) -> Interval | None:
     return Interval(ends[0], ends[1], ends[2], rate.level)
 
 
-def _as_recommended(cost: TypeCost) -> tuple[float, str]:
+def _in_the_middle(cost: TypeCost) -> tuple[float, str]:
     month = cost.scaled_usd_per_month
     assert month is not None
-    return month.high, cost.name
+    return month.mid, cost.name
 
 
 def _overlap(cost: TypeCost, best: TypeCost) -> bool:
@@ -217,6 +218,7 @@ def _placed(cost: TypeCost, standing: Standing, reason: str) -> TypeCost:
 
 
 def _more(cost: TypeCost, best: TypeCost) -> float:
+    """What the recommended policy costs over that of the best, whose own may be the dearer."""
     own, other = cost.scaled_usd_per_month, best.scaled_usd_per_month
     assert own is not None
     assert other is not None
@@ -225,14 +227,14 @@ def _more(cost: TypeCost, best: TypeCost) -> float:
 
 def _cheapest_reason(best: TypeCost, ties: Sequence[TypeCost]) -> str:
     if ties:
-        return "Costs least as recommended, but not by more than is known."
+        return "Costs least in the middle of its interval, but not by more than is known."
     return "Costs least, whichever ends of the intervals are true."
 
 
 def _tie_reason(cost: TypeCost, best: TypeCost) -> str:
     return (
-        f"Costs {_more(cost, best):+.0%} against {best.name}, and the intervals overlap: a longer "
-        "campaign on both would tell."
+        f"Costs {_more(cost, best):+.0%} as recommended against {best.name}, and the intervals "
+        "overlap: a longer campaign on both would tell."
     )
 
 
@@ -276,8 +278,8 @@ def _sentence(
     if ties:
         others = ", ".join(c.name for c in ties)
         return (
-            f"{best.name} costs least of {compared} types, {cost}, but it is a tie with {others}: "
-            "the intervals overlap."
+            f"{best.name} costs least of {compared} types in the middle of its interval, {cost}, "
+            f"but it is a tie with {others}: the intervals overlap."
         )
     if len(known) == 1:
         return f"{best.name} is the only one of {compared} types that holds the SLO: {cost}."

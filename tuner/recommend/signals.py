@@ -1,6 +1,6 @@
-"""CPU and concurrency as scaling metrics: how they answer to load, and which metric to follow.
+"""Utilisation and concurrency as scaling metrics: how they answer to load, and which to follow.
 
-A relation is fitted in the statistic that the alarm reads (CPU: Average over a minute;
+A relation is fitted in the statistic that the alarm reads (utilisation: Average over a minute;
 concurrency: Maximum over ten seconds), never in what the client saw: the server's maximum is a
 multiple of the client's mean, and a different one at every load.
 """
@@ -23,15 +23,13 @@ from tuner.simulator.inputs import MetricCurve
 
 FloatArray = NDArray[np.float64]
 
-STATISTICS = {
-    ScalingMetric.INVOCATIONS: ("Sum", 60),
-    ScalingMetric.CONCURRENCY: ("Maximum", 10),
-    ScalingMetric.CPU: ("Average", 60),
-}
 NAMES = {
     ScalingMetric.INVOCATIONS: "invocations per instance",
     ScalingMetric.CONCURRENCY: "concurrency",
     ScalingMetric.CPU: "CPU utilisation",
+    ScalingMetric.GPU: "GPU utilisation",
+    ScalingMetric.GPU_MEMORY: "GPU memory utilisation",
+    ScalingMetric.MEMORY: "memory utilisation",
 }
 LEAST_STAGES = 3
 LEAST_UTILIZATION = 0.5
@@ -93,10 +91,10 @@ def fit_signal(
 ) -> FittedSignal:
     """Fit how a metric answers to load.
 
-    CPU is fitted as a + b u + c u², concurrency as b u + c u² / (1.05 - u) + d sqrt(u ln n) with
-    u the offered rate over saturation and n the instances over which the maximum is taken; every
-    coefficient is at least 0, so that the relation cannot fall. The last term is how the largest
-    of n like counts grows.
+    Utilisation is fitted as a + b u + c u², concurrency as b u + c u² / (1.05 - u) +
+    d sqrt(u ln n), with u the offered rate over saturation and n the instances over which the
+    maximum is taken; every coefficient is at least 0, so that the relation cannot fall. The last
+    term is how the largest of n like counts grows.
 
     Parameters
     ----------
@@ -122,7 +120,7 @@ def fit_signal(
     n = np.array([float(r.instance_count) for r in used])
     means = np.array([float(np.mean(r.values)) for r in used])
     known = _known(metric, used)
-    if metric is ScalingMetric.CPU:
+    if metric.customized:
         known = replace(known, scatter=known.scatter * math.sqrt(pace))
     refused = _too_little(metric, u, means)
     if refused is not None:
@@ -146,18 +144,18 @@ def fit_signal(
     )
     fit = replace(known, misfit=misfit)
     per_waiting = 1.0 if metric is ScalingMetric.CONCURRENCY else 0.0
-    curve = MetricCurve(grid, at @ best, per_waiting, fit.scatter, STATISTICS[metric][1])
+    curve = MetricCurve(grid, at @ best, per_waiting, fit.scatter, metric.alarm.period_s)
     return FittedSignal(fit, curve, members)
 
 
 def _known(metric: ScalingMetric, used: Sequence[Reading]) -> SignalFit:
-    statistic, period_s = STATISTICS[metric]
     parts = [np.array(r.values) for r in used if len(r.values) > 1 and np.mean(r.values) > 0.0]
     freedom = sum(p.size - 1 for p in parts)
     squares = sum(float(((p / p.mean() - 1.0) ** 2).sum()) for p in parts)
     scatter = math.sqrt(squares / freedom) if freedom else math.nan
     periods = sum(len(r.values) for r in used)
-    return SignalFit(metric, statistic, period_s, len(used), periods, math.nan, scatter)
+    alarm = metric.alarm
+    return SignalFit(metric, alarm.statistic, alarm.period_s, len(used), periods, math.nan, scatter)
 
 
 def _refused(known: SignalFit, reason: str) -> FittedSignal:
@@ -166,6 +164,8 @@ def _refused(known: SignalFit, reason: str) -> FittedSignal:
 
 def _too_little(metric: ScalingMetric, u: FloatArray, means: FloatArray) -> str | None:
     name = NAMES[metric]
+    if not u.size:
+        return f"CloudWatch has no {metric.alarm.name} of a whole period within a stage"
     if u.size < LEAST_STAGES:
         return (
             f"{name} was read in {u.size} stages; a relation needs {LEAST_STAGES} with a whole "
@@ -246,6 +246,7 @@ def explain(
     fitted: Mapping[ScalingMetric, FittedSignal],
     *,
     vcpus: int | None = None,
+    gpus: int | None = None,
 ) -> Recommendation:
     """The recommendation with what is known of each signal, and a sentence on which to use.
 
@@ -253,9 +254,15 @@ def explain(
     ----------
     fitted
         Every metric that was asked for besides invocations, refused ones too.
-    vcpus
-        Of an instance; CPU utilisation runs to 100 times as much.
+    vcpus, gpus
+        Of an instance; CPU and GPU utilisation run to 100 times as much.
     """
+    full = {
+        ScalingMetric.CPU: vcpus,
+        ScalingMetric.GPU: gpus,
+        ScalingMetric.GPU_MEMORY: gpus,
+        ScalingMetric.MEMORY: 1,
+    }
     known = {s.metric: s for s in recommendation.signals}
     if not known and recommendation.chosen is not None:
         alone = SignalChoice(ScalingMetric.INVOCATIONS, recommendation.chosen, recommended=True)
@@ -266,16 +273,14 @@ def explain(
         base = known.get(metric, SignalChoice(metric, None))
         policy = None if base.candidate is None else base.candidate.policy
         target = None if policy is None else policy.target_value
-        share = None
-        if target is not None and metric is ScalingMetric.CPU and vcpus is not None:
-            share = target / (100.0 * vcpus)
+        parts = full.get(metric)
         choices.append(
             replace(
                 base,
                 fit=found.fit,
                 reason=_reason(base, first, found.fit),
                 target_value=None if target is None else value_interval(found, target),
-                machine_share=share,
+                machine_share=target / (100.0 * parts) if target and parts else None,
             )
         )
     said = _which(choices)

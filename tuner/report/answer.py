@@ -28,6 +28,16 @@ HEADLINES = {
 }
 
 
+SHORT_UNITS = {
+    ScalingMetric.INVOCATIONS: "/min",
+    ScalingMetric.CONCURRENCY: " concurrent",
+    ScalingMetric.CPU: " % CPU",
+    ScalingMetric.GPU: " % GPU",
+    ScalingMetric.GPU_MEMORY: " % GPU memory",
+    ScalingMetric.MEMORY: " % memory",
+}
+
+
 def target_text(target_value: float) -> str:
     """The target as it is written: down to a whole number from 100 on, else to three digits."""
     exact = Decimal(repr(target_value))
@@ -38,7 +48,7 @@ def target_text(target_value: float) -> str:
 
 def metric_name(policy: TargetTrackingPolicy) -> str:
     """The variable that names the metric, with its value."""
-    if policy.metric is ScalingMetric.CPU:
+    if policy.metric.customized:
         return f"customized_metric {policy.metric.value}"
     return policy.metric.value
 
@@ -158,8 +168,7 @@ def policy_words(candidate: Candidate) -> str:
         if bounds.min_capacity == bounds.max_capacity:
             return f"{bounds.min_capacity} instances, no autoscaling"
         return f"{bounds.min_capacity} to {bounds.max_capacity} instances, no target"
-    short = {ScalingMetric.INVOCATIONS: "/min", ScalingMetric.CONCURRENCY: " concurrent"}
-    unit = short.get(policy.metric, " % CPU")
+    unit = SHORT_UNITS[policy.metric]
     return (
         f"target {target_text(policy.target_value)}{unit}, {bounds.min_capacity} to "
         f"{bounds.max_capacity} instances, cooldowns out {policy.scale_out_cooldown_s} s, "

@@ -23,6 +23,9 @@ METRIC_UNITS = {
     ScalingMetric.INVOCATIONS: "requests per minute per instance",
     ScalingMetric.CONCURRENCY: "concurrent requests per instance",
     ScalingMetric.CPU: "% CPU (100 per vCPU)",
+    ScalingMetric.GPU: "% GPU (100 per GPU)",
+    ScalingMetric.GPU_MEMORY: "% GPU memory (100 per GPU)",
+    ScalingMetric.MEMORY: "% memory",
 }
 
 

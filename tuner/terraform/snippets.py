@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from tuner.autoscaling.policy import ScalingMetric, TargetTrackingPolicy
+from tuner.autoscaling.policy import INSTANCE_NAMESPACE, TargetTrackingPolicy
 from tuner.recommend.types import Recommendation
 from tuner.terraform.tfvars import decided, safe_target
 
@@ -23,7 +23,7 @@ def policy_configuration(
         "ScaleInCooldown": policy.scale_in_cooldown_s,
         "DisableScaleIn": policy.disable_scale_in,
     }
-    if policy.metric is not ScalingMetric.CPU:
+    if not policy.metric.customized:
         metric = {"PredefinedMetricType": policy.metric.value}
         return {**common, "PredefinedMetricSpecification": metric}
     dimensions = [
@@ -32,7 +32,7 @@ def policy_configuration(
     ]
     custom = {
         "MetricName": policy.metric.value,
-        "Namespace": "/aws/sagemaker/Endpoints",
+        "Namespace": INSTANCE_NAMESPACE,
         "Dimensions": dimensions,
         "Statistic": "Average",
         "Unit": "Percent",

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from tuner import __version__
-from tuner.autoscaling.policy import ScalingMetric, TargetTrackingPolicy
+from tuner.autoscaling.policy import TargetTrackingPolicy
 from tuner.errors import InputError, InsufficientDataError, SloUnreachableError
 from tuner.recommend.types import Candidate, Recommendation
 from tuner.slo import Verdict
@@ -72,7 +72,7 @@ def scaling_variables(chosen: Candidate) -> dict[str, object]:
 
 
 def _metric(policy: TargetTrackingPolicy) -> dict[str, object]:
-    if policy.metric is ScalingMetric.CPU:
+    if policy.metric.customized:
         return {"customized_metric": {"metric_name": policy.metric.value}}
     return {"predefined_metric_type": policy.metric.value}
 
