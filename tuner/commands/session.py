@@ -227,6 +227,10 @@ def frozen(opened: Opened, run: Run, ui: Ui) -> Iterator[None]:
     try:
         driver.freeze(keep, earlier=latest)
         yield
+    except EndpointError as error:
+        # Putting back may fail for the same reason, and its error would hide this one.
+        ui.warn(error.message)
+        raise
     finally:
         if record_id is not None and latest is not None:
             with patient(ui, "putting the endpoint back as it was"):
@@ -248,9 +252,8 @@ def restore(driver: Endpoint, run: Run, record_id: int, record: RestoreRecord, u
 
     try:
         report = driver.restore(record, show, write_record=keep)
-    except EndpointError as error:
-        ui.warn(f"the endpoint is NOT restored yet: {error}")
-        ui.warn(f"put it back with: tuner restore {run.path}")
+    except EndpointError:
+        ui.warn(f"the endpoint is NOT restored yet; put it back with: tuner restore {run.path}")
         raise
     for difference in report.differences:
         ui.warn(f"after restoring: {difference}")
@@ -258,5 +261,7 @@ def restore(driver: Endpoint, run: Run, record_id: int, record: RestoreRecord, u
         ui.warn(f"the endpoint is NOT restored yet; put it back with: tuner restore {run.path}")
         return
     run.mark_restored(record_id)
-    if record.changed:
+    if report.differences:
+        ui.say("what tuner had changed is put back")
+    elif record.changed:
         ui.say("the endpoint is as it was")

@@ -19,7 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5.0
-READ_TIMEOUT_S = 20.0
+READ_TIMEOUT_S = 10.0
 ATTEMPTS = 5
 LOCAL_REGION = "us-east-1"
 

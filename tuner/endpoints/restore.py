@@ -28,7 +28,7 @@ from tuner.endpoints.records import (
     SuspendedState,
 )
 from tuner.endpoints.scaling import VariantScaling
-from tuner.endpoints.waiting import Pace, Watch
+from tuner.endpoints.waiting import DEAD, Pace, Watch
 from tuner.errors import EndpointError
 
 Step = tuple[str, tuple[str, ...], Callable[[], None]]
@@ -223,6 +223,8 @@ class Restorer:
         before, now = record.scaling, self._scaling.read()
         found = list(_scaling_differences(record, before, now))
         state: EndpointState = self._reader.read()
+        if state.status in DEAD:
+            found.append(Difference("status", "InService", state.status, by_tuner=False))
         if state.desired_instance_count != record.instance_count and not self._scales_itself(
             record
         ):
