@@ -11,6 +11,7 @@ import numpy as np
 from tuner.campaign.evidence import StageEvidence
 from tuner.campaign.types import StageKind
 from tuner.interval import Interval
+from tuner.stats.proportions import clopper_pearson
 from tuner.stats.requests import FloatArray
 
 REACH = 0.13
@@ -234,10 +235,15 @@ def bracket(stages: Sequence[StageEvidence], allowance: float) -> Bracket:
 
 
 def _speaks(stage: StageEvidence, allowance: float) -> bool:
-    """Steps of a ramp are too short to pass; those that failed have still failed."""
-    if stage.kind is not StageKind.RAMP:
+    """Steps of a ramp, and loads with very few requests, cannot pass; but they can fail."""
+    if stage.overloaded or stage.share.interval.low > allowance:
         return True
-    return stage.overloaded or stage.share.interval.low > allowance
+    if stage.kind is StageKind.RAMP:
+        return False
+    share = stage.share
+    if share.interval.high <= allowance:
+        return True
+    return share.count > 0 and clopper_pearson(0, share.n / share.inflation)[1] <= allowance
 
 
 def _between(

@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         _canary,
         _compare,
         _worker,
+        _import,
         _recommend,
         _simulate,
         _capture,
@@ -173,6 +174,53 @@ def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="allow load on an endpoint named or tagged as production",
     )
+
+
+def _import(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "import", "take over what another load tool has measured", "import_file"
+    )
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help="CSV (or CSV.gz): one request a row (its start and latency), or one load a row",
+    )
+    parser.add_argument("--out", metavar="DIR", help="run directory to make of the requests")
+    parser.add_argument("--plan", metavar="PLAN", help="SLO, traffic and prices; or --slo-… flags")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="only these rows; may be repeated",
+    )
+    parser.add_argument(
+        "--instances",
+        type=_number(1, integer=True),
+        default=1,
+        metavar="N",
+        help="behind the endpoint, where no column says it (default: 1)",
+    )
+    parser.add_argument(
+        "--routing",
+        choices=("RANDOM", "LEAST_OUTSTANDING_REQUESTS"),
+        default="RANDOM",
+        help="default: RANDOM, as SageMaker does",
+    )
+    parser.add_argument(
+        "--settle-s",
+        type=_number(0),
+        metavar="S",
+        help="start of each load that is not measured (default: a tenth, at most 15)",
+    )
+    parser.add_argument(
+        "--inflation",
+        type=_number(1),
+        default=15.0,
+        metavar="X",
+        help="one load a row: requests that are worth one independent one (default: 15)",
+    )
+    _slo_flags(parser)
 
 
 def _slo_flags(parser: argparse.ArgumentParser) -> None:
