@@ -12,6 +12,7 @@ import pytest
 import report_samples as samples
 
 from tuner.interval import Interval
+from tuner.recommend.density_types import Density, DensityRow
 from tuner.recommend.types import Statement
 from tuner.report.data import ReportData
 from tuner.report.figures import figures
@@ -159,3 +160,50 @@ def test_a_day_without_misses_and_a_fixed_fleet() -> None:
 def test_without_an_answer_there_is_no_policy_figure() -> None:
     names = set(figures(replace(samples.report(Verdict.VIOLATED), stages=())))
     assert not names & {"hardest-day", "front", "sensitivity-cost"}
+
+
+def density(prices: bool = True) -> Density:
+    """A sweep of four numbers of models; the last stage failed so often that p99 is unknown."""
+    known = ((8, 0.04, "MET"), (20, 0.05, "MET"), (24, 0.9, "VIOLATED"), (32, math.inf, "VIOLATED"))
+    rows = tuple(
+        DensityRow(
+            models=n,
+            rate_per_s=60.0,
+            requests=4000,
+            p99_s=Interval(0.9 * min(p99, 1.0), p99, math.inf if p99 > 1.0 else 1.1 * p99, 0.95),
+            warm_p99_s=0.04,
+            late=Interval(0.0, 0.0, 0.001, 0.95),
+            allowed=0.01,
+            cold=Interval(0.0, 0.0, 0.001, 0.95),
+            verdict=Verdict[verdict],
+            instances=math.ceil(80 / n),
+            cost_per_month_usd=166.0 * math.ceil(80 / n) if prices else None,
+        )
+        for n, p99, verdict in known
+    )
+    limit = Interval(20.0, 21.0, 22.0, 0.95)
+    return Density(
+        Verdict.MET, 80, limit, 20, 4, "memory", 60.0, limit, rows, "latency", 0.2, ("as seen",)
+    )
+
+
+def test_density_is_drawn_with_its_price_and_its_limit() -> None:
+    data = samples.report()
+    assert data.recommendation is not None
+    data = replace(data, recommendation=replace(data.recommendation, models=density()))
+    shown = texts(figures(data)["density"][0])
+    for part in (
+        "p99 of all requests, ms",
+        "USD per month for 80 models and the peak",
+        "holds the SLO",
+        "misses it",
+        "warm requests alone",
+        "SLO 165 ms",
+        "limit, 95% interval",
+        "planned with: 20",
+    ):
+        assert part in shown
+    assert data.recommendation is not None
+    unpriced = replace(data.recommendation, models=density(prices=False))
+    again = texts(figures(replace(data, recommendation=unpriced))["density"][0])
+    assert "instances for 80 models and the peak" in again

@@ -84,7 +84,7 @@ def _figures(drawn: Sequence[Drawing]) -> dict[str, list[dict[str, Any]]]:
     """Group of the page to its figures; the drawings are our own SVG, already escaped."""
     groups: dict[str, list[dict[str, Any]]] = {"latency": [], "time": [], "day": [], "trade": []}
     place = {"over-time": "time", "hardest-day": "day", "front": "trade"}
-    place |= {"sensitivity-misses": "trade", "sensitivity-cost": "trade"}
+    place |= {"sensitivity-misses": "trade", "sensitivity-cost": "trade", "density": "trade"}
     for figure in drawn:
         groups[place.get(figure.name, "latency")].append(
             {

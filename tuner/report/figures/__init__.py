@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tuner.report.data import ReportData, View
-from tuner.report.figures import behaviour, latency, trade
+from tuner.report.figures import behaviour, density, latency, trade
 from tuner.report.figures.canvas import Drawing
 
 
@@ -13,6 +13,7 @@ def draw_all(view: View, *, png: bool = False) -> tuple[Drawing, ...]:
         *latency.draw(view, png=png),
         *behaviour.draw(view, png=png),
         *trade.draw(view, png=png),
+        *density.draw(view, png=png),
     )
 
 
