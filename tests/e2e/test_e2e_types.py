@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sqlite3
 import subprocess
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e_tools import SHORT_PLAN, Tuner, command, environment
+from e2e_tools import SHORT_PLAN, TOO_LITTLE, Tuner, command, environment
 
 from tuner.store.run import JOURNAL, Run
 
@@ -52,9 +51,9 @@ def test_types_are_measured_one_after_the_other_and_resumed_together(
     assert f"--out {out} --resume" in err
     first = stages(out)
     done = tuner("run", plan, "--out", out, "--resume")
-    assert done.returncode in (0, 2, 4), done.stderr
-    assert stages(out) == first == 2
-    assert stages(other) == 2
+    assert done.returncode == TOO_LITTLE, done.stderr
+    assert stages(out) == first == 3
+    assert stages(other) == 3
     with Run.open(other) as run:
         meta = run.meta()
     assert meta["endpoint"]["instance_type"] == "ml.c5.xlarge"
@@ -73,9 +72,10 @@ def stages(out: Path) -> int:
 def test_cloudwatch_is_read_for_the_stages_on_a_faster_clock(tmp_path: Path, tuner: Tuner) -> None:
     """The demo's four workers take 20 ms: CPU is 400 % times rate times 20 ms over four."""
     plan, out = tmp_path / "tuner.toml", tmp_path / "run"
-    plan.write_text(SHORT_PLAN.replace("rates = [40, 80]", "rates = [50, 100, 150]") + SIGNALS)
+    text = SHORT_PLAN.replace("[40, 60, 80]", "[50, 100]").replace("[1, 2]", "[1]")
+    plan.write_text(text.replace("step_s = 1", "step_s = 2") + SIGNALS)
     done = tuner("run", plan, "--out", out)
-    assert done.returncode in (0, 4), done.stderr
+    assert done.returncode == TOO_LITTLE, done.stderr
     with Run.open(out) as run:
         meta, measured = run.meta(), run.stages()
     kept = meta["signals"]
@@ -91,9 +91,6 @@ def test_cloudwatch_is_read_for_the_stages_on_a_faster_clock(tmp_path: Path, tun
         truth = 100.0 * stage.rate_per_instance_per_s * 0.020
         assert sum(inside) / len(inside) == pytest.approx(truth, rel=0.35)
     assert len(kept["concurrency"]["values"]) > 20
-    document = json.loads((out / "recommendation.json").read_text())
-    if document["verdict"] == "MET":
-        assert document["signals"][0]["metric"].endswith("InvocationsPerInstance")
 
 
 def test_a_type_without_a_price_stops_the_run_before_it_begins(
