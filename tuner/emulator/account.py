@@ -90,7 +90,7 @@ class Account:
         self.configs: dict[str, dict[str, Any]] = {}
         self.endpoints: dict[str, Endpoint] = {}
         self.tags: dict[str, dict[str, str]] = {}
-        self.launch_faults: set[FaultKind] = set()
+        self._launch_faults: set[FaultKind] = set()
         self._rng = np.random.default_rng(spec.seed)
         self._make_backend = make_backend
         self.is_scalable: Callable[[str, str], bool] = lambda endpoint, variant: False
@@ -259,6 +259,8 @@ class Account:
         endpoint.modified_unix_s = now
         if grows and self._will_fail(endpoint, before):
             return
+        if grows and FaultKind.STUCK_LAUNCH in self._launch_faults:
+            return
         for name, count in counts.items():
             endpoint.variants[name].backend.set_instance_count(count)
 
@@ -280,7 +282,7 @@ class Account:
 
     def _will_fail(self, endpoint: Endpoint, before: dict[str, int]) -> bool:
         """Whether launches fail now; then the endpoint rolls back to ``before`` after a lag."""
-        fault = self.launch_faults & {FaultKind.NO_CAPACITY, FaultKind.ROLLBACK}
+        fault = self._launch_faults & {FaultKind.NO_CAPACITY, FaultKind.ROLLBACK}
         if not fault:
             return False
         lag = next(iter(endpoint.variants.values())).spec.fleet.launch_lag.mean_s
@@ -300,7 +302,7 @@ class Account:
         now = self.clock.now_unix_s()
         for endpoint in list(self.endpoints.values()):
             if now >= endpoint.delete_at_unix_s:
-                self._remove(endpoint)
+                self.remove(endpoint)
             elif endpoint.rollback is not None and now >= endpoint.rollback.at_unix_s:
                 self._roll_back(endpoint, now)
             elif endpoint.arriving:
@@ -362,7 +364,28 @@ class Account:
         endpoint.status = "InService"
         endpoint.modified_unix_s = now
 
-    def _remove(self, endpoint: Endpoint) -> None:
+    def have_launch_faults(self, kinds: set[FaultKind]) -> None:
+        """What befalls launches from now on; those that were stuck go on when they may."""
+        freed = FaultKind.STUCK_LAUNCH in self._launch_faults - kinds
+        self._launch_faults = kinds
+        if freed:
+            for endpoint in self.endpoints.values():
+                for variant in endpoint.variants.values():
+                    variant.backend.set_instance_count(variant.desired)
+
+    def break_down(self, endpoint: Endpoint) -> None:
+        """Failed, for good: what AWS shows when a change could not be rolled back."""
+        for variant in endpoint.variants.values():
+            variant.backend.set_instance_count(0)
+        for variant in (endpoint.pending or {}).values():
+            self.retire(variant)
+        endpoint.pending = endpoint.pending_config = endpoint.rollback = None
+        endpoint.status = "Failed"
+        endpoint.failure_reason = "The endpoint failed: its instances could not be replaced."
+        endpoint.modified_unix_s = self.clock.now_unix_s()
+
+    def remove(self, endpoint: Endpoint) -> None:
+        """It is gone."""
         for variant in (*endpoint.variants.values(), *(endpoint.pending or {}).values()):
             self.retire(variant)
         self.endpoints.pop(endpoint.name, None)

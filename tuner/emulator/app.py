@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,6 +40,7 @@ class App:
         self._query = query
         self.runtime: Callable[[Request], None] | None = None
         self.admin: Callable[[str, str, bytes], dict[str, Any]] | None = None
+        self.delay_s: Callable[[str], float] = lambda operation: 0.0
         prefix = secrets.token_hex(4)
         self.request_ids = (
             f"{prefix}-{n >> 32 & 0xFFFF:04x}-4{n >> 20 & 0xFFF:03x}-8000-{n & 0xFFFFF:012x}"
@@ -50,7 +53,14 @@ class App:
             self.runtime(request)
         elif request.target.startswith(b"/_tuner/"):
             self._admin(request)
-        elif b"x-amz-target" in request.headers:
+        elif delay_s := self.delay_s(_operation_name(request)):
+            asyncio.get_running_loop().call_later(delay_s, self._call, request)
+        else:
+            self._call(request)
+
+    def _call(self, request: Request) -> None:
+        """Answer a call of the control plane in the protocol it speaks."""
+        if b"x-amz-target" in request.headers:
             self._json_call(request)
         elif b"smithy-protocol" in request.headers:
             self._cbor_call(request)
@@ -138,6 +148,17 @@ class App:
             return
         answer = Answer(200, "application/json", json.dumps(result).encode())
         self._send(request, answer, next(self.request_ids))
+
+
+def _operation_name(request: Request) -> str:
+    """The operation that a call names, in whichever protocol; empty when none."""
+    target = request.headers.get(b"x-amz-target")
+    if target is not None:
+        return target.rpartition(b".")[2].decode("latin-1")
+    if b"smithy-protocol" in request.headers:
+        return request.target.partition(b"?")[0].rpartition(b"/")[2].decode("latin-1")
+    action = re.search(rb"(?:^|&)Action=(\w+)", request.body)
+    return action[1].decode() if action else ""
 
 
 def _no_constant(text: str) -> float:

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from tuner.emulator.account import Account
-from tuner.emulator.spec import PER_REQUEST, Fault, FaultKind
+from tuner.emulator.account import Account, Endpoint
+from tuner.emulator.errors import AwsError
+from tuner.emulator.params import Params
+from tuner.emulator.spec import ONCE, PER_CALL, PER_LAUNCH, PER_REQUEST, Fault, FaultKind
 from tuner.fleet.service import endless_uniform
+
+Operation = Callable[[Params], "dict[str, Any] | None"]
+
+MESSAGES = {
+    "ThrottlingException": "Rate exceeded",
+    "AccessDeniedException": "User is not authorized to perform this action",
+    "ExpiredTokenException": "The security token included in the request is expired",
+    "InternalFailure": "The request processing has failed because of an unknown error",
+    "ServiceUnavailable": "The request has failed due to a temporary failure of the server",
+}
+"""What AWS says with the codes that are asked for most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,7 @@ class FaultPlan:
         self._faults: list[Fault] = list(faults)
         self._begun: set[int] = set()
         self._on: list[Fault] = []
+        self._on_calls: list[Fault] = []
 
     @property
     def elapsed_s(self) -> float:
@@ -72,27 +87,30 @@ class FaultPlan:
     def tick(self) -> None:
         """Let faults begin and end."""
         now = self.elapsed_s
-        self._on = [f for f in self._faults if f.kind in PER_REQUEST and f.active(now)]
-        launch = {f.kind for f in self._faults if f.active(now)}
-        self._account.launch_faults = launch & {FaultKind.NO_CAPACITY, FaultKind.ROLLBACK}
+        on = [f for f in self._faults if f.active(now)]
+        self._on = [f for f in on if f.kind in PER_REQUEST]
+        self._on_calls = [f for f in on if f.kind in PER_CALL]
+        self._account.have_launch_faults({f.kind for f in on} & PER_LAUNCH)
         for fault in list(self._faults):
-            if fault.kind in (FaultKind.KILL_INSTANCE, FaultKind.LOSE_ZONE):
-                if fault.active(now) and id(fault) not in self._begun:
-                    self._begun.add(id(fault))
-                    self._begin(fault)
-                elif now >= fault.until_s and id(fault) in self._begun:
-                    self._end(fault)
-                    self._begun.discard(id(fault))
-                    self._faults.remove(fault)
+            if fault.kind not in ONCE:
+                continue
+            if fault.active(now) and id(fault) not in self._begun:
+                self._begun.add(id(fault))
+                self._begin(fault)
+            elif now >= fault.until_s and id(fault) in self._begun:
+                self._end(fault)
+                self._begun.discard(id(fault))
+                self._faults.remove(fault)
 
     def _begin(self, fault: Fault) -> None:
-        for endpoint in self._account.endpoints.values():
+        for endpoint in list(self._account.endpoints.values()):
             if fault.endpoint in ("", endpoint.name):
-                for variant in endpoint.variants.values():
-                    if fault.kind is FaultKind.KILL_INSTANCE:
-                        variant.backend.kill(fault.count)
-                    elif fault.zone < variant.spec.fleet.zones and variant.spec.fleet.zones > 1:
-                        variant.backend.lose_zone(fault.zone)
+                if fault.kind is FaultKind.FAIL_ENDPOINT:
+                    self._account.break_down(endpoint)
+                elif fault.kind is FaultKind.DELETE_ENDPOINT:
+                    self._account.remove(endpoint)
+                else:
+                    _strike_instances(endpoint, fault)
 
     def _end(self, fault: Fault) -> None:
         if fault.kind is FaultKind.LOSE_ZONE:
@@ -100,9 +118,42 @@ class FaultPlan:
                 for variant in endpoint.variants.values():
                     variant.backend.open_zone(fault.zone)
 
+    def delay_s(self, operation: str) -> float:
+        """How long the answer to a control-plane call is held back."""
+        found = self._draw_call(operation, FaultKind.CONTROL_DELAY)
+        return 0.0 if found is None else found.delay_s
+
+    def guarded(self, name: str, operation: Operation) -> Operation:
+        """An operation of the control plane that fails when it is told to."""
+
+        def call(params: Params) -> dict[str, Any] | None:
+            fault = self._draw_call(name, FaultKind.CONTROL_ERROR)
+            if fault is None:
+                return operation(params)
+            if fault.applied:
+                operation(params)
+            raise AwsError(fault.code, MESSAGES.get(fault.code, "Asked for"), fault.status)
+
+        return call
+
+    def _draw_call(self, operation: str, kind: FaultKind) -> Fault | None:
+        for fault in self._on_calls:
+            meant = fault.kind is kind and fault.operation in ("", operation)
+            if meant and next(self._uniform) < fault.share:
+                return fault
+        return None
+
     def draw(self, endpoint: str) -> Mishap | None:
         """What strikes the next request to ``endpoint``, if anything."""
         for fault in self._on:
             if fault.endpoint in ("", endpoint) and next(self._uniform) < fault.share:
                 return Mishap(fault.kind, fault.status, fault.factor, fault.drip_s)
         return None
+
+
+def _strike_instances(endpoint: Endpoint, fault: Fault) -> None:
+    for variant in endpoint.variants.values():
+        if fault.kind is FaultKind.KILL_INSTANCE:
+            variant.backend.kill(fault.count)
+        elif fault.zone < variant.spec.fleet.zones and variant.spec.fleet.zones > 1:
+            variant.backend.lose_zone(fault.zone)

@@ -25,7 +25,7 @@ REQUEST_TIMEOUT_S = 60.0
 
 _REASONS = {int(s): s.phrase for s in HTTPStatus} | {530: "Site Is Frozen"}
 _STATUS_LINES: dict[int, bytes] = {
-    code: f"HTTP/1.1 {code} {phrase}\r\n".encode() for code, phrase in _REASONS.items()
+    code: f"HTTP/1.1 {code} {_REASONS.get(code, 'Other')}\r\n".encode() for code in range(200, 600)
 }
 
 

@@ -68,7 +68,12 @@ class Emulator:
             "AWSPriceListService": PriceList(spec).operations,
             "ServiceQuotasV20190624": ServiceQuotas(self.account).operations,
         }
-        self.app = App(services, QueryProtocol(self.cloudwatch.operations))
+        services = {
+            service: {name: self.faults.guarded(name, op) for name, op in operations.items()}
+            for service, operations in services.items()
+        }
+        self.app = App(services, QueryProtocol(services["GraniteServiceVersion20100801"]))
+        self.app.delay_s = self.faults.delay_s
         runtime = Runtime(
             self.account,
             self.faults,

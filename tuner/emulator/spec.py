@@ -19,7 +19,8 @@ class FaultKind(StrEnum):
     """What can be made to go wrong.
 
     The first group is drawn per request with probability ``share``; the second changes the
-    fleet once, when the fault begins; the third lasts and concerns launches.
+    fleet or the endpoint once, when the fault begins; the third lasts and concerns launches; the
+    fourth is drawn per call of the control plane.
     """
 
     ERROR = "error"
@@ -29,13 +30,28 @@ class FaultKind(StrEnum):
     SLOW = "slow"
     KILL_INSTANCE = "kill_instance"
     LOSE_ZONE = "lose_zone"
+    FAIL_ENDPOINT = "fail_endpoint"
+    DELETE_ENDPOINT = "delete_endpoint"
     NO_CAPACITY = "no_capacity"
     ROLLBACK = "rollback"
+    STUCK_LAUNCH = "stuck_launch"
+    CONTROL_ERROR = "control_error"
+    CONTROL_DELAY = "control_delay"
 
 
 PER_REQUEST = frozenset(
     {FaultKind.ERROR, FaultKind.THROTTLE, FaultKind.RESET, FaultKind.DRIP, FaultKind.SLOW}
 )
+ONCE = frozenset(
+    {
+        FaultKind.KILL_INSTANCE,
+        FaultKind.LOSE_ZONE,
+        FaultKind.FAIL_ENDPOINT,
+        FaultKind.DELETE_ENDPOINT,
+    }
+)
+PER_LAUNCH = frozenset({FaultKind.NO_CAPACITY, FaultKind.ROLLBACK, FaultKind.STUCK_LAUNCH})
+PER_CALL = frozenset({FaultKind.CONTROL_ERROR, FaultKind.CONTROL_DELAY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +65,10 @@ class Fault:
     from_s, until_s
         Seconds since the emulator started.
     share
-        Probability for each request (per-request kinds).
+        Probability for each request or call (the kinds drawn for each).
     status
-        Error: the HTTP status; 424 answers a ModelError whose original status is 500.
+        Error: the HTTP status; 424 answers a ModelError whose original status is 500. Control
+        error: the HTTP status.
     drip_s
         Drip: how long the answer takes to trickle out.
     factor
@@ -62,6 +79,14 @@ class Fault:
         Lose zone: which.
     endpoint
         Only this endpoint; empty for all.
+    operation
+        Control error and delay: only calls of this operation; empty for all.
+    code
+        Control error: AWS's code.
+    applied
+        Control error: the call is carried out all the same, only its answer is lost.
+    delay_s
+        Control delay: how long the answer takes.
     """
 
     kind: FaultKind
@@ -74,6 +99,10 @@ class Fault:
     count: int = 1
     zone: int = 0
     endpoint: str = ""
+    operation: str = ""
+    code: str = "ThrottlingException"
+    applied: bool = False
+    delay_s: float = 30.0
 
     def active(self, elapsed_s: float) -> bool:
         """Whether it is on."""

@@ -60,17 +60,23 @@ def parse_faults(tables: list[Table]) -> tuple[Fault, ...]:
         start = table.number("from_s", 0.0)
         if not table.has("kind"):
             table.problem("kind", "is missing", None, ", ".join(FaultKind))
+        kind = table.choice("kind", FaultKind, FaultKind.ERROR)
+        usual = 400 if kind is FaultKind.CONTROL_ERROR else 500
         fault = Fault(
-            table.choice("kind", FaultKind, FaultKind.ERROR),
+            kind,
             from_s=start,
             until_s=table.number("until_s", math.inf, low=start),
             share=table.number("share", 1.0, high=1.0),
-            status=table.integer("status", 500, low=400, high=599),
+            status=table.integer("status", usual, low=400, high=599),
             drip_s=table.number("drip_s", 5.0),
             factor=table.number("factor", 10.0, above=True),
             count=table.integer("count", 1, low=1),
             zone=table.integer("zone", 0, high=5),
             endpoint=table.text("endpoint", ""),
+            operation=table.text("operation", ""),
+            code=table.text("code", "ThrottlingException"),
+            applied=table.flag("applied", False),
+            delay_s=table.number("delay_s", 30.0),
         )
         table.done()
         faults.append(fault)
