@@ -83,9 +83,9 @@ def refused(capsys: Said, tmp_path: Path, plan: str, *words: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("p99_ms = 120", "p99_ms = 120\np98_ms = 5", ["slo.p98_ms", "unknown key"]),
-        ("p99_ms = 120", 'p99_ms = "fast"', ["slo.p99_ms", "'fast'"]),
-        ("rates = [40, 80]", "rates = [40, -80]", ["load.rates.1", "-80"]),
+        ("p99_ms = 1000", "p99_ms = 1000\np98_ms = 5", ["slo.p98_ms", "unknown key"]),
+        ("p99_ms = 1000", 'p99_ms = "fast"', ["slo.p99_ms", "'fast'"]),
+        ("rates = [40, 60, 80]", "rates = [40, -60]", ["load.rates.1", "-60"]),
         ('body = "{}"', 'payloads = [{ file = "none.json" }]', ["load.payloads.0", "none.json"]),
         ('preset = "demo"', 'preset = "dmeo"', ["dmeo", "demo"]),
         ("peak_per_min = 20000\n", 'csv = "none.csv"\n', ["traffic.csv", "none.csv"]),
