@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -34,17 +35,40 @@ _OUTCOME = {
     Fate.NO_CAPACITY: Outcome.OTHER,
 }
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ended:
+    """How requests ended, in order of arrival; times from the start of the stage's load."""
+
+    done_s: FloatArray
+    outcome: OutcomeArray
+    first_s: FloatArray
+    gap_s: FloatArray
+
+
 Slowdown = Callable[[float], float]
 """Factor on service time at a virtual time in seconds since the start of the campaign."""
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadClass:
-    """A share of the requests whose service takes ``factor`` times as long."""
+    """A share of the requests whose service takes ``factor`` times as long.
+
+    ``request_bytes`` is the size of their bodies, for service that depends on it.
+    """
 
     name: str
     share: float
     factor: float = 1.0
+    request_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """Answers come in ``chunks`` parts: the first after a share of the service, then evenly."""
+
+    first_share: float
+    chunks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +94,8 @@ class VirtualBackend:
         Payload classes; none is one class.
     network
         Floor and jitter between client and endpoint.
+    streaming
+        How answers are streamed; None sends each whole.
     """
 
     def __init__(
@@ -80,6 +106,7 @@ class VirtualBackend:
         slowdown: Slowdown | None = None,
         classes: tuple[PayloadClass, ...] = (),
         network: Network | None = None,
+        streaming: Streaming | None = None,
     ) -> None:
         self._spec = fleet
         self._count = fleet.instance_count
@@ -87,9 +114,11 @@ class VirtualBackend:
         self._slowdown = slowdown
         self._classes = classes
         self._network = network or Network()
+        self._streaming = streaming
         self._now_s = 0.0
         plain = fleet.instance.plain and fleet.instance.queue_limit is None
-        simple = plain and fleet.instance.cold_start is None and slowdown is None and not classes
+        steady = fleet.instance.cold_start is None and slowdown is None
+        simple = plain and steady and not classes and streaming is None
         self._fleet = None if simple else Fleet(fleet, self._rng.spawn(1)[0])
 
     @property
@@ -116,17 +145,20 @@ class VirtualBackend:
         start, whole = self._now_s, stage.settle_s + stage.duration_s
         arrival = arrival_times(stage.arrivals, stage.rate_per_s, whole, arrival_rng(stage.seed))
         kind = self._payloads(stage, len(arrival))
-        if self._fleet is None:
-            done, outcome = self._simple(arrival)
-        else:
-            done, outcome = self._by_events(arrival, kind)
-        done = done + self._network.floor_s
+        ended = self._simple(arrival) if self._fleet is None else self._by_events(arrival, kind)
+        outside = np.full(len(arrival), self._network.floor_s)
         if self._network.jitter_s > 0.0:
-            done = done + self._rng.exponential(self._network.jitter_s, len(done))
-        opened = start + stage.settle_s
+            outside += self._rng.exponential(self._network.jitter_s, len(arrival))
         self._now_s = max(self._now_s, start + whole)
-        arrival, done = arrival - stage.settle_s, done - stage.settle_s
-        return _result(stage, arrival, done, outcome, kind, opened)
+        log = RequestLog.from_times(
+            arrival - stage.settle_s,
+            ended.done_s + outside - stage.settle_s,
+            first_chunk_s=ended.first_s + outside - stage.settle_s,
+            outcome=ended.outcome,
+            payload_class=kind,
+            longest_gap_s=ended.gap_s,
+        )
+        return _result(stage, log, start + stage.settle_s)
 
     def _payloads(self, stage: StageSpec, n: int) -> KindArray:
         if not self._classes:
@@ -134,52 +166,54 @@ class VirtualBackend:
         share = [c.share for c in self._classes]
         return payload_rng(stage.seed).choice(len(share), size=n, p=share).astype(np.uint16)
 
-    def _simple(self, arrival_s: FloatArray) -> tuple[FloatArray, OutcomeArray]:
+    def _simple(self, arrival_s: FloatArray) -> _Ended:
         spec = replace(self._spec, instance_count=self._count)
         run = simulate(spec, arrival_s, self._rng.spawn(1)[0])
         late = arrival_s + spec.timeout_s
         outcome = np.where(run.ok, int(Outcome.OK), int(Outcome.TIMEOUT)).astype(np.uint8)
-        return np.where(run.ok, run.done_s, late), outcome
+        whole = np.full(len(arrival_s), np.nan)
+        return _Ended(np.where(run.ok, run.done_s, late), outcome, whole, whole)
 
-    def _by_events(self, arrival_s: FloatArray, kind: KindArray) -> tuple[FloatArray, OutcomeArray]:
+    def _by_events(self, arrival_s: FloatArray, kind: KindArray) -> _Ended:
         fleet = self._fleet
         assert fleet is not None
         start = self._now_s
         factor = [c.factor for c in self._classes] or [1.0]
-        done = np.zeros(len(arrival_s))
-        outcome = np.zeros(len(arrival_s), np.uint8)
+        size = [c.request_bytes for c in self._classes] or [0]
         ended: list[Completion] = fleet.advance(start)
         ended.clear()
         for i, offset in enumerate(arrival_s.tolist()):
             now = start + offset
             slower = self._slowdown(now) if self._slowdown is not None else 1.0
-            fleet.submit(now, i, slowdown=factor[int(kind[i])] * slower)
+            which = int(kind[i])
+            fleet.submit(now, i, size[which], slowdown=factor[which] * slower)
             ended += fleet.advance(now)
         # What is still in flight is answered before the next stage begins.
         while (due := fleet.next_event_s()) != np.inf:
             ended += fleet.advance(due)
             self._now_s = due
+        return self._told(ended, start)
+
+    def _told(self, ended: list[Completion], start_s: float) -> _Ended:
+        n, stream = len(ended), self._streaming
+        found = _Ended(np.zeros(n), np.zeros(n, np.uint8), np.full(n, np.nan), np.full(n, np.nan))
         for end in ended:
-            done[end.tag] = end.done_s - start
-            outcome[end.tag] = _OUTCOME[end.fate]
-        return done, outcome
+            found.done_s[end.tag] = end.done_s - start_s
+            found.outcome[end.tag] = _OUTCOME[end.fate]
+            if stream is not None and end.fate is Fate.OK:
+                served = end.done_s - end.started_s
+                first = end.started_s + stream.first_share * served
+                found.first_s[end.tag] = first - start_s
+                found.gap_s[end.tag] = (end.done_s - first) / max(stream.chunks - 1, 1)
+        return found
 
 
-def _result(
-    stage: StageSpec,
-    scheduled_s: FloatArray,
-    done_s: FloatArray,
-    outcome: OutcomeArray,
-    kind: KindArray,
-    opened_s: float,
-) -> StageResult:
-    inside = scheduled_s >= 0.0
-    log = RequestLog.from_times(
-        scheduled_s[inside], done_s[inside], outcome=outcome[inside], payload_class=kind[inside]
-    )
+def _result(stage: StageSpec, whole: RequestLog, opened_s: float) -> StageResult:
+    log = whole.between(0.0, math.inf)
     end = stage.duration_s
-    at_start = int(np.count_nonzero(~inside & (done_s > 0.0)))
-    at_end = int(np.count_nonzero(done_s > end))
+    settling = whole.scheduled_s < 0.0
+    at_start = int(np.count_nonzero(settling & (whole.done_s > 0.0)))
+    at_end = int(np.count_nonzero(whole.done_s > end))
     health = GeneratorHealth(
         asked_rate_per_s=stage.rate_per_s,
         achieved_rate_per_s=len(log) / stage.duration_s,
