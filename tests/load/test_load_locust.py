@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,39 @@ def test_the_http_locustfile_runs_and_writes_csv(null_port: int, tmp_path: Path)
         rows = {r["Name"]: r for r in csv.DictReader(file)}
     # Written once a second: the last second may be missing.
     assert int(rows["/invocations"]["Request Count"]) > 0
+
+
+def test_the_web_ui_shows_the_requests(null_port: int, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "locust", "-f", str(HTTP), "--autostart", "-u", "1", "--host",
+         f"http://127.0.0.1:{null_port}", "--web-host", "127.0.0.1", "--web-port", str(port)],
+        cwd=tmp_path, env={**os.environ, "TUNER_RATE": "100"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        total = shown(port)
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert total["name"] == "Aggregated"
+    assert total["num_requests"] > 0
+    assert total["num_failures"] == 0
+    assert total["avg_content_length"] == 8
+
+
+def shown(port: int) -> dict[str, Any]:
+    """The total of the page's own figures, as soon as there is a request."""
+    limit = time.monotonic() + 30
+    while time.monotonic() < limit:
+        with contextlib.suppress(OSError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats/requests") as answer:
+                total = json.load(answer)["stats"][-1]
+            if total["num_requests"]:
+                return dict(total)
+        time.sleep(0.05)
+    raise AssertionError("the page showed no request in 30 s")
 
 
 def test_the_sagemaker_locustfile_runs_over_processes_at_the_total_rate(
