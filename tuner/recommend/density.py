@@ -19,7 +19,6 @@ from tuner.recommend.memory_fit import (
     cold_counts,
     contradiction,
     fit_memory,
-    near_limit,
     split_cold,
 )
 from tuner.recommend.types import NOTHING_LOST, Resilience
@@ -77,8 +76,6 @@ def decide_density(stages: Sequence[ModelStage], slo: Slo, need: Need) -> Densit
         refusals.append(f"a stage has fewer than {LEAST_REQUESTS} requests; measure longer")
     # Without a valley a plain answer is still sound while every stage holds the SLO.
     fit = fit_memory(ordered, split, need.level) if split.clear else None
-    if fit is not None:
-        fit = fit_memory(near_limit(ordered, fit, split), split, need.level)
     if fit is not None and fit.sound and (odd := contradiction(ordered, fit, split)):
         fit = replace(fit, sound=False, sentence=odd)
     found: Interval | None = None
