@@ -37,6 +37,17 @@ def keys(text: str, base: Path = Path()) -> list[str]:
     return [p.key for p in caught.value.problems]
 
 
+def test_a_comparison_of_endpoints_needs_no_traffic() -> None:
+    text = GOOD.replace("[traffic]\npeak_per_min = 6000\n", "")
+    plan = parse_plan(text, source="tuner.toml", base_dir=Path(), traffic=False)
+    assert plan.traffic.peak_per_min is None
+    assert keys(text) == ["traffic"]
+    with pytest.raises(PlanError, match="together"):
+        parse_plan(
+            GOOD + 'csv = "t.csv"', source="tuner.toml", base_dir=Path(), files=False, traffic=False
+        )
+
+
 def test_the_template_is_a_valid_plan() -> None:
     plan = parse(TEMPLATE)
     assert plan.endpoint.kind == "emulator"

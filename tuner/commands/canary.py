@@ -38,6 +38,7 @@ from tuner.plan.knobs import CanaryTable
 from tuner.plan.parse import Plan, load_plan
 from tuner.store.run import Run
 from tuner.units import ms_to_s, us_to_s
+from tuner.workload.payloads import PayloadSet
 
 VOIDS_TO_GIVE_UP = 5
 FLAGS = {
@@ -55,7 +56,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     overrides: dict[str, Any] = {
         key: value for flag, key in FLAGS.items() if (value := getattr(args, flag)) is not None
     }
-    plan = load_plan(Path(args.plan), overrides)
+    plan = load_plan(Path(args.plan), overrides, traffic=False)
     if args.resume and not args.out:
         raise InputError("--resume needs the run directory", hint="name it with --out DIR")
     out = Path(args.out) if args.out else fresh_directory(f"{Path(args.plan).stem}-canary")
@@ -84,7 +85,7 @@ def run_canary(
         candidate = candidate_of(plan, table, baseline)
         _preflight(table, (baseline, candidate), ui, agreed=agreed)
         run = stack.enter_context(
-            _open_run(plan, table, out, baseline, candidate, rate, resume=resume)
+            _open_run(plan, table, out, (baseline, candidate), payloads, rate, resume=resume)
         )
         stack.enter_context(only_writer(out))
         for opened in (baseline, candidate):
@@ -202,8 +203,8 @@ def _open_run(
     plan: Plan,
     table: CanaryTable,
     out: Path,
-    baseline: Opened,
-    candidate: Opened,
+    sides: tuple[Opened, Opened],
+    payloads: PayloadSet,
     rate_per_s: float,
     *,
     resume: bool,
@@ -229,9 +230,9 @@ def _open_run(
             "seed": plan.load.seed,
             "python": platform.python_version(),
             "platform": platform.platform(terse=True),
-            "endpoint": _about(plan, baseline),
-            "candidate": _about(plan, candidate),
-            "payload_classes": list(payloads_of(plan).class_names),
+            "endpoint": _about(plan, sides[0]),
+            "candidate": _about(plan, sides[1]),
+            "payload_classes": list(payloads.class_names),
             CANARY: settings,
         },
     )

@@ -123,6 +123,7 @@ def read_canary(path: Path) -> Recorded:
         base_dir=path.resolve(),
         overrides={f"canary.{k}": v for k, v in settings.items() if v is not None},
         files=False,
+        traffic=False,
     )
     assert plan.canary is not None
     return Recorded(path, plan, plan.canary, meta, stages, notes)

@@ -44,7 +44,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     overrides: dict[str, Any] = {
         key: value for flag, key in FLAGS.items() if (value := getattr(args, flag)) is not None
     }
-    plan = load_plan(Path(args.plan), overrides)
+    plan = load_plan(Path(args.plan), overrides, traffic=False)
     run = Path(args.run) if args.run else None
     out = run or (
         Path(args.out) if args.out else fresh_directory(f"{Path(args.plan).stem}-capture")

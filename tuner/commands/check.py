@@ -14,6 +14,7 @@ from tuner.commands.unrestored import remind
 from tuner.endpoints.operations import iam_policy
 from tuner.endpoints.protocol import Finding
 from tuner.plan.parse import Plan, load_plan
+from tuner.workload.payloads import PayloadSet
 
 MARKS = {"ok": "ok  ", "warn": "warn", "stop": "STOP"}
 
@@ -43,19 +44,19 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     for leg in legs:
         if len(legs) > 1:
             ui.result(f"ok    instance type {leg.name}")
-        findings = _look(leg.plan, ui, agreed=args.yes_this_is_production)
+        findings = _look(leg.plan, payloads, ui, agreed=args.yes_this_is_production)
         for finding in findings:
             ui.result(finding_text(finding))
         stopped = stopped or any(f.level == "stop" for f in findings)
     return 2 if stopped else 0
 
 
-def _look(plan: Plan, ui: Ui, *, agreed: bool) -> tuple[Finding, ...]:
+def _look(plan: Plan, payloads: PayloadSet, ui: Ui, *, agreed: bool) -> tuple[Finding, ...]:
     """What one campaign depends on."""
     with open_endpoint(plan, ui) as opened:
         instance_type = plan.capacity.instance_type or opened.state.instance_type
         price = price_in(plan, instance_type)
-        config = campaign_of(plan, opened.routing, payloads_of(plan), price)
+        config = campaign_of(plan, opened.routing, payloads, price)
         estimate = estimate_of(plan, config, price)
         return opened.driver.preflight(estimate, production_agreed=agreed)
 

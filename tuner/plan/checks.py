@@ -22,7 +22,10 @@ from tuner.units import ms_to_s
 STREAMED_PREFIXES = tuple(f"{m.value}_" for m in Measure if m.streamed)
 
 
-def cross_checks(tables: Mapping[str, Any], base_dir: Path | None) -> Iterator[Problem]:
+def cross_checks(
+    tables: Mapping[str, Any], base_dir: Path | None, *, traffic: bool = True
+) -> Iterator[Problem]:
+    """Every problem between keys of one table, and between tables."""
     if endpoint := tables.get("endpoint"):
         yield from _check_endpoint(endpoint, base_dir)
     if slo := tables.get("slo"):
@@ -31,8 +34,8 @@ def cross_checks(tables: Mapping[str, Any], base_dir: Path | None) -> Iterator[P
     if load := tables.get("load"):
         yield from _check_load(load, base_dir)
         yield from _check_client(load, tables.get("endpoint"))
-    if traffic := tables.get("traffic"):
-        yield from _check_traffic(traffic, base_dir)
+    if traffic and (asked := tables.get("traffic")):
+        yield from _check_traffic(asked, base_dir)
     capacity = tables.get("capacity")
     if capacity and capacity.min_capacity > capacity.max_capacity:
         yield Problem(

@@ -73,8 +73,10 @@ class Plan:
         return self.base_dir / relative
 
 
-def load_plan(path: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
-    """Read and check a plan file.
+def load_plan(
+    path: Path, overrides: Mapping[str, Any] | None = None, *, traffic: bool = True
+) -> Plan:
+    """Read and check a plan file; with ``traffic`` false it may say nothing of the traffic.
 
     Raises
     ------
@@ -91,7 +93,10 @@ def load_plan(path: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(str(path), [Problem("file", f"cannot be read: {error}")]) from None
-    return parse_plan(text, source=str(path), base_dir=path.resolve().parent, overrides=overrides)
+    base_dir = path.resolve().parent
+    return parse_plan(
+        text, source=str(path), base_dir=base_dir, overrides=overrides, traffic=traffic
+    )
 
 
 def parse_plan(
@@ -101,11 +106,12 @@ def parse_plan(
     base_dir: Path,
     overrides: Mapping[str, Any] | None = None,
     files: bool = True,
+    traffic: bool = True,
 ) -> Plan:
     """Check the text of a plan; ``overrides`` are dotted keys from flags (None takes one away).
 
     With ``files`` false the files it names need not be there any more: a run directory keeps
-    what it needs of them.
+    what it needs of them. With ``traffic`` false it may say nothing of the traffic.
 
     Raises
     ------
@@ -132,7 +138,8 @@ def parse_plan(
         except ValidationError as error:
             problems.extend(_problems(name, model, error))
     knobs, types = _optional(raw, problems)
-    problems.extend(cross_checks(tables, base_dir if files else None))
+    needs_traffic = traffic or bool(raw.get("traffic"))
+    problems.extend(cross_checks(tables, base_dir if files else None, traffic=needs_traffic))
     problems.extend(check_signals(knobs.get("signals"), tables))
     problems.extend(check_models(knobs.get("models"), tables, base_dir if files else None))
     problems.extend(check_types(types, tables, base_dir if files else None))
