@@ -24,6 +24,7 @@ from tuner.workload.models import ModelMix, law
 SEED = 20261122
 STAGE_S = 120.0
 """The plan's own default."""
+SHORT = 10_000
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,28 @@ CASES = (
 
 
 def truth(case: Case, requests: int, seed: int) -> int:
-    """Largest number of models that holds the SLO in a long run of the fleet."""
+    """Largest number of models that holds the SLO in a long run of the fleet.
 
-    def holds(count: int) -> bool:
+    Short runs find the neighbourhood; long ones decide between neighbours.
+    """
+
+    def holds(count: int, length: int) -> bool:
         allowed = 1.0 - case.quantile
         warm = warm_requests(case.mix.first(count).shares, allowed)
         instance = VirtualModels(case.fleet, case.mix, seed=seed)
-        stage = instance.measure(count, case.rate_per_s, requests, warm=warm, seed=7)
+        stage = instance.measure(count, case.rate_per_s, length, warm=warm, seed=7)
         return float(np.mean(stage.latency_s > case.slo.objectives[0].threshold_s)) <= allowed
 
     low, high = 1, case.models
-    if holds(high):
-        return high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
+        low, high = (middle, high) if holds(middle, SHORT) else (low, middle)
+    if not holds(low, requests):
+        while not holds(low := low - 1, requests):
+            pass
+        return low
+    while low < case.models and holds(low + 1, requests):
+        low += 1
     return low
 
 
@@ -141,7 +149,7 @@ def rows(quick: bool) -> list[Row]:
         row("models: campaigns", n, "campaigns"),
         row("models: density off, median", float(np.median(errors)), at_most=0.10),
         row("models: density off, worst", float(np.max(errors)), at_most=0.10),
-        row("models: interval holds the truth", inside / n),
+        row("models: interval holds the truth", inside / n, at_least=None if quick else 0.93),
         row("models: recommended above the truth", unsafe / n, at_most=0.05),
     ]
 
