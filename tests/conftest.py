@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tuner.emulator.presets import preset_text
 
 hypothesis.settings.register_profile(
     "repeatable",
@@ -57,3 +61,48 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A process that has no lane, or has come to the end of it, lets the lanes go first."""
     if "PYTEST_XDIST_WORKER" in os.environ and lane_of(item) is None:
         os.setpriority(os.PRIO_PROCESS, 0, POLITE)
+
+
+CANARY_PLAN = """\
+[endpoint]
+kind = "emulator"
+spec = "emulator.toml"
+
+[slo]
+p99_ms = 3000
+
+[load]
+body = "{}"
+max_send_lag_ms = 1000
+
+[canary]
+rate_per_s = 60
+minute_s = 1
+settle_s = 0.2
+max_minutes = 12
+slower_by = 0.35
+"""
+
+
+@pytest.fixture
+def canary_plan(tmp_path: Path) -> Callable[[float], Path]:
+    """Writes the plan of a canary in minutes of a second, by the service time of its candidate.
+
+    The baseline takes 100 ms: what a busy machine adds to both sides is little beside it.
+    """
+
+    def write(candidate_ms: float) -> Path:
+        text = preset_text("canary")
+        for old, new in (
+            ("20.0", "100.0"),
+            ("21.6", f"{candidate_ms}"),
+            ("workers = 4", "workers = 64"),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "emulator.toml").write_text(text)
+        plan = tmp_path / "tuner.toml"
+        plan.write_text(CANARY_PLAN)
+        return plan
+
+    return write

@@ -28,8 +28,8 @@ name = "capturing"
 launch_lag_s = 0.1
 
 [instance]
-workers = 64
-service = { shape = "lognormal", mean_ms = 100.0, cv = 0.3 }
+workers = 256
+service = { shape = "lognormal", mean_ms = 400.0, cv = 0.3 }
 
 [response]
 size_bytes = 300
@@ -43,11 +43,11 @@ kind = "emulator"
 spec = "spec.toml"
 
 [slo]
-p99_ms = 1000
+p99_ms = 5000
 
 [load]
 body = "0123456789"
-max_send_lag_ms = 200
+max_send_lag_ms = 1000
 
 [traffic]
 peak_per_min = 1000
@@ -58,11 +58,12 @@ rate_per_s = 100
 minutes = 0.2
 """
 RATIO = 1.5
-"""Of the service alone; a busy machine adds milliseconds to either side of 100 and 150."""
+"""Of the service alone; a busy machine adds milliseconds to either side of 400 and 600."""
 
 
 def arguments(plan: Path, out: Path, **given: object) -> argparse.Namespace:
-    flags = {"run": None, "rate": None, "minutes": None, "yes_this_is_production": False}
+    flags = {"run": None, "rate": None, "minutes": None, "resume": False}
+    flags["yes_this_is_production"] = False
     return argparse.Namespace(plan=str(plan), out=str(out), **(flags | given))
 
 
@@ -88,6 +89,17 @@ def test_the_comparison_finds_what_capture_takes(tmp_path: Path) -> None:
     assert measured.request_bytes == 10.0
     assert measured.response_bytes == 300.0
     assert "capture 100 %" in out.getvalue()
+    _nothing_is_measured_twice(plan, tmp_path / "out")
+
+
+def _nothing_is_measured_twice(plan: Path, where: Path) -> None:
+    before = (where / "data_capture.json").read_bytes()
+    out, err = io.StringIO(), io.StringIO()
+    assert main(arguments(plan, where, resume=True), PlainUi(out, err)) == 0
+    assert "was measured before" in err.getvalue()
+    assert (where / "data_capture.json").read_bytes() == before
+    with pytest.raises(InputError, match="another load"):
+        main(arguments(plan, where, resume=True, rate=70.0), PlainUi(out, err))
 
 
 @pytest.mark.parametrize(

@@ -6,44 +6,18 @@ import json
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from e2e_tools import Tuner, command, environment
 
-from tuner.emulator.presets import preset_text
-
-PLAN = """\
-[endpoint]
-kind = "emulator"
-spec = "emulator.toml"
-
-[slo]
-p99_ms = 300
-
-[load]
-body = "{}"
-max_send_lag_ms = 75
-
-[traffic]
-peak_per_min = 5000
-
-[canary]
-rate_per_s = 60
-minute_s = 1
-settle_s = 0.2
-max_minutes = 12
-slower_by = 0.35
-"""
-
 
 @pytest.mark.usefixtures("no_process_left")
-def test_an_interrupted_canary_goes_on_to_an_all_clear(tmp_path: Path, tuner: Tuner) -> None:
-    text = preset_text("canary")
-    assert "mean_ms = 21.6" in text
-    (tmp_path / "emulator.toml").write_text(text.replace("21.6", "20.0"))
-    plan, out = tmp_path / "tuner.toml", tmp_path / "run"
-    plan.write_text(PLAN)
+def test_an_interrupted_canary_goes_on_to_an_all_clear(
+    tmp_path: Path, tuner: Tuner, canary_plan: Callable[[float], Path]
+) -> None:
+    plan, out = canary_plan(100.0), tmp_path / "run"
     process = subprocess.Popen(
         command("canary", plan, "--out", out),
         cwd=tmp_path,
