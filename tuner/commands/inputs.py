@@ -50,7 +50,12 @@ def campaign_of(
             start_rate_per_s=load.start_rate_per_s or 20.0,
             seed=load.seed,
         )
-        return replace(quick, limits=limits)
+        return replace(
+            quick,
+            limits=limits,
+            classes=payloads.class_names,
+            mix=tuple(sorted(plan.traffic.mix.items())),
+        )
     return CampaignConfig(
         slo=plan.slo,
         routing=routing,

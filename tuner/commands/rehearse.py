@@ -3,32 +3,114 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.campaign.rehearse import Rehearsal, rehearse
 from tuner.campaign.types import Routing
+from tuner.campaign.virtual import PayloadClass, Streaming, VirtualBackend
 from tuner.commands.emulate import spec_from
 from tuner.commands.inputs import campaign_of, price_in
+from tuner.commands.legs import Leg, legs_of
 from tuner.commands.session import payloads_of
 from tuner.commands.ui import Ui
+from tuner.emulator.spec import EmulatorSpec
+from tuner.errors import InputError
 from tuner.plan.parse import Plan, load_plan
+from tuner.workload.payloads import PayloadSet
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """One campaign of the plan, and what to expect of it."""
+
+    leg: Leg
+    model: str
+    found: Rehearsal
 
 
 def main(args: argparse.Namespace, ui: Ui) -> int:
-    """Rehearse the plan's campaign against a stated server model."""
-    plan = load_plan(Path(args.plan))
-    preset, spec_file = args.preset, args.spec
-    if preset is None and spec_file is None:
-        preset = plan.endpoint.preset
-        spec_file = str(plan.path(plan.endpoint.spec)) if plan.endpoint.spec else None
-    spec = spec_from(preset, spec_file)
+    """Rehearse every campaign of the plan against a stated server model."""
+    legs = legs_of(load_plan(Path(args.plan)))
+    done = [_rehearse(leg, args, ui) for leg in legs]
+    texts = [rehearsal_text(r.leg.plan, r.found) for r in done]
+    if len(done) > 1:
+        texts = [f"{r.leg.name} (model {r.model}): {t}" for r, t in zip(done, texts, strict=True)]
+        texts.append(total_text([r.found for r in done]))
+    ui.result("\n".join(texts))
+    return 0 if all(r.found.answered > 0.0 for r in done) else 4
+
+
+def _rehearse(leg: Leg, args: argparse.Namespace, ui: Ui) -> Rehearsed:
+    plan = leg.plan
+    spec = model_of(leg, args.preset, args.spec)
     fleet = spec.variants[0].fleet
     price = price_in(plan, plan.capacity.instance_type)
-    config = campaign_of(plan, Routing(fleet.routing.value), payloads_of(plan), price)
+    payloads = payloads_of(plan)
+    config = campaign_of(plan, Routing(fleet.routing.value), payloads, price)
+    classes = classes_of(payloads)
+    if len(classes) > 1 and fleet.instance.per_byte_s == 0.0:
+        ui.warn(
+            f"model {spec.name} takes as long for every payload class: give its spec per_kib_ms "
+            "under [instance] to tell them apart"
+        )
+    response = spec.response
+    streaming = (
+        Streaming(response.first_chunk_share, response.stream_chunks)
+        if plan.endpoint.streaming
+        else None
+    )
     ui.say(f"rehearsing {args.campaigns} campaigns against {spec.name}")
-    found = rehearse(config, fleet, n_campaigns=args.campaigns, seed=plan.load.seed)
-    ui.result(rehearsal_text(plan, found))
-    return 0 if found.answered > 0.0 else 4
+    sized = len(classes) > 1 or fleet.instance.per_byte_s > 0.0
+    found = rehearse(
+        config,
+        fleet,
+        n_campaigns=args.campaigns,
+        seed=plan.load.seed,
+        backend=lambda seed: VirtualBackend(
+            fleet, seed=seed, classes=classes if sized else (), streaming=streaming
+        ),
+    )
+    return Rehearsed(leg, spec.name, found)
+
+
+def model_of(leg: Leg, preset: str | None, spec_file: str | None) -> EmulatorSpec:
+    """The server model of a campaign: of the flags, else of the plan.
+
+    A further type of ``[[types]]`` that names a model of its own keeps it.
+
+    Raises
+    ------
+    InputError
+        If nothing says what answers: the plan is of a real endpoint.
+    """
+    plan = leg.plan
+    endpoint = plan.endpoint
+    own = endpoint.preset is not None or endpoint.spec is not None
+    if (preset is not None or spec_file is not None) and not (leg.directory and own):
+        return spec_from(preset, spec_file)
+    if not own and endpoint.kind != "emulator":
+        raise InputError(
+            f"nothing says how {leg.name or 'the endpoint'} would answer",
+            value=endpoint.name or endpoint.url,
+            hint="state a server model: --preset NAME (tuner emulate --list) or --spec FILE "
+            "(tuner emulate --example)",
+        )
+    return spec_from(endpoint.preset, str(plan.path(endpoint.spec)) if endpoint.spec else None)
+
+
+def classes_of(payloads: PayloadSet) -> tuple[PayloadClass, ...]:
+    """Every payload class with its share of the requests and the mean size of its bodies."""
+    index, share = payloads.class_index, payloads.shares
+    size = [len(p.body) for p in payloads.payloads]
+    found = []
+    for number, name in enumerate(payloads.class_names):
+        mine = index == number
+        total = float(share[mine].sum())
+        mean = sum(s * w for s, w, m in zip(size, share, mine, strict=True) if m) / total
+        found.append(PayloadClass(name, total, request_bytes=round(mean)))
+    return tuple(found)
 
 
 def rehearsal_text(plan: Plan, found: Rehearsal) -> str:
@@ -47,4 +129,15 @@ def rehearsal_text(plan: Plan, found: Rehearsal) -> str:
         f"  precision  +-{found.precision:.1%} (nine in ten within {found.precision_p90:.1%})\n"
         f"  answered   {found.answered:.0%} ({verdicts})\n"
         f"  capacity   {found.capacity_per_s:.4g} requests/s per instance for this model"
+    )
+
+
+def total_text(found: Sequence[Rehearsal]) -> str:
+    """All campaigns of a plan together, by their medians."""
+    costs = [f.cost_usd for f in found]
+    known = [c for c in costs if c is not None]
+    cost = f"{sum(known):.2f} USD" if len(known) == len(costs) else "an unknown sum of money"
+    return (
+        f"all {len(found)} campaigns: {sum(f.minutes for f in found):.1f} min of load, "
+        f"{sum(f.requests for f in found):,.0f} requests, {cost}"
     )
