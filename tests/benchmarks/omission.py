@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "load"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import freezing
 import loopback
 import peers
 
@@ -105,9 +106,9 @@ def main() -> None:
     options = parser.parse_args()
     seconds = PERIOD_S * (1 if options.quick else 3)
     rows: list[Row] = []
-    freeze = ["--freeze-every-s", str(PERIOD_S), "--freeze-s", str(FREEZE_S)]
+    freeze = ["--every-s", str(PERIOD_S), "--freeze-s", str(FREEZE_S)]
     began = time.time()
-    with loopback.running(*freeze) as port:
+    with loopback.running(*freeze, program=freezing.__file__) as port:
         rows += ours(port, 200, seconds, 1)
         rows += ours(port, 2000, seconds, 1)
         if not options.quick:

@@ -1,7 +1,7 @@
 """Small HTTP servers for tests and benchmarks; run as a program, prints its port.
 
 They are written on uvloop and httptools, apart from the code under test, and each has a
-behaviour that is known exactly: answer at once, after a fixed time, or freeze by the clock.
+behaviour that is known exactly: answer at once, or after a fixed time.
 """
 
 from __future__ import annotations
@@ -12,18 +12,13 @@ import resource
 import ssl
 import subprocess
 import sys
-import time
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httptools
 import uvloop
 
 BODY = b"12345678"
-REPLIES = array("d")
-"""When each answer was written, on the monotonic clock that all processes share."""
 
 
 class Server(asyncio.Protocol):
@@ -44,15 +39,8 @@ class Server(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
 
-    def on_url(self, url: bytes) -> None:
-        self.url = url
-
     def on_message_complete(self) -> None:
-        if self.url == b"/replies":
-            data = REPLIES.tobytes()
-            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n"
-            self.transport.write(head.encode() + data)
-        elif self.options.delay_s > 0:
+        if self.options.delay_s > 0:
             asyncio.get_running_loop().call_later(self.options.delay_s, self.reply)
         else:
             self.reply()
@@ -60,14 +48,6 @@ class Server(asyncio.Protocol):
     def reply(self) -> None:
         if not self.transport.is_closing():
             self.transport.write(self.answer)
-            if self.options.freeze_every_s:
-                REPLIES.append(time.monotonic())
-
-
-def freeze(options: argparse.Namespace) -> None:
-    """Stop the whole server, as a garbage collection or a swapped-out process would."""
-    asyncio.get_running_loop().call_later(options.freeze_every_s, freeze, options)
-    time.sleep(options.freeze_s)
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -79,8 +59,6 @@ async def serve(options: argparse.Namespace) -> None:
     server = await loop.create_server(
         lambda: Server(options), "127.0.0.1", options.port, ssl=context, backlog=4096
     )
-    if options.freeze_every_s:
-        loop.call_later(options.freeze_every_s / 2, freeze, options)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -90,8 +68,6 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--status", type=int, default=200)
     parser.add_argument("--delay-s", type=float, default=0.0)
-    parser.add_argument("--freeze-every-s", type=float, default=0.0)
-    parser.add_argument("--freeze-s", type=float, default=1.0)
     parser.add_argument("--cert")
     parser.add_argument("--key")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -100,10 +76,10 @@ def main() -> None:
 
 
 @contextmanager
-def running(*arguments: str, port: int = 0) -> Iterator[int]:
-    """The server in a process of its own; yields its port."""
+def running(*arguments: str, program: str = __file__) -> Iterator[int]:
+    """A server in a process of its own, this one or another; yields its port."""
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__)), "--port", str(port), *arguments],
+        [sys.executable, program, *arguments],
         stdout=subprocess.PIPE,
         text=True,
     )

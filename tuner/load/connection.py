@@ -10,12 +10,12 @@ import _socket
 import errno
 import os
 import ssl
-import time
 from array import array
 from typing import Any, Protocol
 
 import httptools
 
+from tuner.load.arrival import STAMP_BYTES, WallClock, arrival_s, ask_for_stamps
 from tuner.load.eventstream import EventStreamWatch
 from tuner.stats.requests import Outcome
 
@@ -26,7 +26,6 @@ LOCAL_FAULTS = (errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
 
 ERROR_BODY_BYTES = 4096
 NAN = float("nan")
-_now = time.monotonic
 
 
 class Owner(Protocol):
@@ -37,6 +36,7 @@ class Owner(Protocol):
     keep_bodies: bool
     local_faults: int
     chunk_gaps: array[float]
+    clock: WallClock
 
     def answered(self, connection: Connection, reusable: bool) -> None:
         """A whole answer has arrived."""
@@ -60,9 +60,10 @@ class Connection:
 
     __slots__ = (
         "_incoming", "_last_chunk_s", "_outgoing", "_owner", "_parser", "_reader", "_reusable",
-        "_sock", "_tls", "_unsent", "_until_close", "_writer", "body", "body_bytes", "busy",
-        "closed", "complete", "deadline_s", "first_s", "headers", "longest_gap_s", "payload",
-        "ready", "recording", "scheduled_s", "sent_s", "served", "status", "stream", "touched",
+        "_sock", "_tls", "_unsent", "_until_close", "_writer", "arrived_s", "body", "body_bytes",
+        "busy", "closed", "complete", "deadline_s", "first_s", "headers", "longest_gap_s",
+        "payload", "ready", "recording", "scheduled_s", "sent_s", "served", "status", "stream",
+        "touched",
     )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:
@@ -77,7 +78,7 @@ class Connection:
         self.busy = False
         self.served = 0
         self._parser: Any = None
-        self.scheduled_s = self.sent_s = self.deadline_s = 0.0
+        self.scheduled_s = self.sent_s = self.deadline_s = self.arrived_s = 0.0
         self.payload = 0
         self._reset()
 
@@ -99,6 +100,7 @@ class Connection:
         """Begin to connect; `Owner.opened` or `Owner.failed` follows from the loop."""
         sock = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
         sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        ask_for_stamps(sock)
         self._sock = sock
         if tls is not None:
             self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -185,12 +187,13 @@ class Connection:
 
     def _on_readable(self) -> None:
         try:
-            data = self._sock.recv(READ_BYTES)
+            data, notes, _, _ = self._sock.recvmsg(READ_BYTES, STAMP_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
             self._break(f"read: {error.strerror}")
             return
+        self.arrived_s = arrival_s(self._sock, notes, self._owner.clock, self.sent_s)
         if self._tls is not None:
             self._decrypt(data)
         elif data:
@@ -304,7 +307,7 @@ class Connection:
         seen = 1 if self.stream is None else self.stream.feed(data)
         if not seen:
             return
-        now = _now()
+        now = self.arrived_s
         if self.first_s != self.first_s:
             self.first_s = now
             self.longest_gap_s = 0.0

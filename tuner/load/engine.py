@@ -142,7 +142,6 @@ class HttpEngine(EngineBase):
 
     def answered(self, connection: Connection, reusable: bool) -> None:
         """Record the answer and give the connection its next request."""
-        done = _now()
         if connection.status == 200 and connection.stream is None and self.observe is None:
             outcome = _OK
         else:
@@ -151,7 +150,7 @@ class HttpEngine(EngineBase):
             connection.scheduled_s,
             connection.sent_s,
             connection.first_s,
-            done,
+            connection.arrived_s,
             connection.longest_gap_s,
             connection.body_bytes,
             connection.payload,

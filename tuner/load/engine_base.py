@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tuner.load.arrival import WallClock
 from tuner.load.outcomes import ErrorTexts
 from tuner.load.rows import RowBuffer, Rows
 from tuner.load.target import InvokeTarget
@@ -27,7 +28,8 @@ class EngineBase:
     ``picks`` yields payload indices without end. ``tick_lags`` holds how late each tick was,
     ``local_faults`` counts sockets this machine would not give, ``without_connection``
     arrivals that found every allowed connection busy, ``chunk_gaps`` takes the times
-    between parts of streamed answers, which `flush` counts into ``gaps``.
+    between parts of streamed answers, which `flush` counts into ``gaps``, ``clock`` follows the
+    wall clock that the kernel notes arrivals by.
     """
 
     def __init__(self, loop: Any, target: InvokeTarget, sink: Callable[[Rows], None]) -> None:
@@ -46,6 +48,7 @@ class EngineBase:
         self.gaps = LatencyHistogram.of([])
         self.completed = 0
         self.tick_lags = array("d")
+        self.clock = WallClock()
         self._rows = RowBuffer(sink)
         self._last_tick = _now()
         self._ticker = loop.timer(TICK_S, TICK_S)
@@ -55,6 +58,7 @@ class EngineBase:
         now = _now()
         self.tick_lags.append(max(0.0, now - self._last_tick - TICK_S))
         self._last_tick = now
+        self.clock.look()
         self.on_tick(now)
 
     def on_tick(self, now: float) -> None:
