@@ -296,6 +296,11 @@ def _capture(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--minutes", type=_number(0.1), metavar="N", help="for each percentage (default: 5)"
     )
     parser.add_argument("--out", metavar="DIR", help="without --run (default: reports/…)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the percentages measured before in --run or --out, and add those missing",
+    )
     parser.add_argument("--yes-this-is-production", action="store_true")
 
 

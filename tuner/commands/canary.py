@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from tuner.commands.canary_answer import (
     pairs_of,
 )
 from tuner.commands.interrupts import terminable, uninterrupted
+from tuner.commands.paired import measure_together
 from tuner.commands.run import fresh_directory, heed, only_writer
 from tuner.commands.session import Opened, frozen, open_endpoint, payloads_of
 from tuner.commands.ui import Tick, Ui
@@ -296,19 +296,13 @@ class Drive:
     def _minute(self, number: int, seen: Look, started: float) -> tuple[StageResult, StageResult]:
         """The same arrivals on both sides at once."""
         specs = [self._spec(number, side) for side in (0, 1)]
-        order = (0, 1) if number % 2 == 0 else (1, 0)
-        with ThreadPoolExecutor(2) as pool:
-            futures = {
-                side: pool.submit(self.sessions[side].measure, specs[side]) for side in order
-            }
-            try:
-                while wait(futures.values(), timeout=0.5).not_done:
-                    self._tick(number, seen, started)
-            except KeyboardInterrupt:
-                for session in self.sessions:
-                    session.abort()
-                raise
-        return futures[0].result(), futures[1].result()
+        baseline, candidate = measure_together(
+            self.sessions,
+            specs,
+            lambda: self._tick(number, seen, started),
+            last_first=number % 2 == 1,
+        )
+        return baseline, candidate
 
     def _spec(self, number: int, side: int) -> StageSpec:
         return StageSpec(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,29 +13,40 @@ from typing import Any
 
 import numpy as np
 
-from tuner.campaign.types import StageKind, StageResult, StageSpec
+from tuner.campaign.types import StageKind, StageSpec
 from tuner.commands.answer import answer, deliver
-from tuner.commands.capture_file import CAPTURE_FILE, CaptureMeasured, effect_row, write_measured
-from tuner.commands.interrupts import terminable
+from tuner.commands.capture_file import (
+    CAPTURE_FILE,
+    CaptureMeasured,
+    effect_row,
+    read_measured,
+    write_measured,
+)
+from tuner.commands.interrupts import terminable, uninterrupted
+from tuner.commands.paired import measure_together
 from tuner.commands.run import fresh_directory, heed
 from tuner.commands.session import Opened, open_endpoint, payloads_of
-from tuner.commands.ui import Ui, duration_text
+from tuner.commands.ui import Tick, Ui, duration_text
 from tuner.endpoints.protocol import CampaignEstimate, EndpointState
 from tuner.endpoints.sagemaker import SageMakerEndpoint
-from tuner.errors import EndpointError, GeneratorError, InputError
+from tuner.errors import EndpointError, GeneratorError, InputError, RunInterruptedError
 from tuner.load.session import LocustSession
 from tuner.load.target import aimed_at, marked
 from tuner.plan.knobs import DataCaptureTable
 from tuner.plan.parse import Plan, load_plan
 from tuner.recommend.data_capture import CaptureEffect
 from tuner.stats.paired import compare_paired
+from tuner.stats.requests import RequestLog
 from tuner.units import SECONDS_PER_MINUTE, ms_to_s, per_min_to_per_s
+from tuner.workload.payloads import PayloadSet
 
 BLOCKS = 60
 LEAST_BLOCK_S = 1.0
 SETTLE_S = 3.0
 TRIES = 3
 QUANTILE = 0.99
+SAME_LOAD = 0.01
+NOT_KEPT = "its requests were not kept; raise load.raw_requests_per_stage"
 FLAGS = {"rate": "data_capture.rate_per_s", "minutes": "data_capture.minutes"}
 
 
@@ -46,11 +57,30 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     }
     plan = load_plan(Path(args.plan), overrides, traffic=False)
     run = Path(args.run) if args.run else None
+    if args.resume and not (run or args.out):
+        raise InputError("--resume needs what was begun", hint="name it with --run or --out")
     out = run or (
         Path(args.out) if args.out else fresh_directory(f"{Path(args.plan).stem}-capture")
     )
-    measured = measure_capture(plan, run, ui, agreed=args.yes_this_is_production)
-    write_measured(out / CAPTURE_FILE, plan.data_capture or DataCaptureTable(), measured)
+    begun = read_measured(out / CAPTURE_FILE) if args.resume else None
+    where = f"--run {run}" if run is not None else f"--out {out}"
+    try:
+        measured = measure_capture(
+            plan,
+            run,
+            ui,
+            agreed=args.yes_this_is_production,
+            begun=None if begun is None else begun[1],
+            keep=lambda found: write_measured(
+                out / CAPTURE_FILE, plan.data_capture or DataCaptureTable(), found
+            ),
+        )
+    except KeyboardInterrupt:
+        raise RunInterruptedError(
+            "stopped; every percentage measured to its end is kept",
+            value=str(out / CAPTURE_FILE),
+            hint=f"tuner capture {args.plan} {where} --resume",
+        ) from None
     ui.result("\n".join(effect_row(e) for e in measured.effects))
     if run is None:
         ui.result(f"files:\n  {out / CAPTURE_FILE}")
@@ -67,19 +97,30 @@ class Side:
 
 
 def measure_capture(
-    plan: Plan, run: Path | None, ui: Ui, *, agreed: bool = False
+    plan: Plan,
+    run: Path | None,
+    ui: Ui,
+    *,
+    agreed: bool = False,
+    begun: CaptureMeasured | None = None,
+    keep: Callable[[CaptureMeasured], None] = lambda _: None,
 ) -> CaptureMeasured:
     """Load on both sides for each percentage; nothing of the endpoints is changed.
+
+    Percentages that ``begun`` knows are not measured again. ``keep`` is called with everything
+    known after each.
 
     Raises
     ------
     InputError, EndpointError, GeneratorError
         If there is no rate or no second endpoint, the two are not alike, an instance count
-        changed meanwhile, or the generator was the limit.
+        changed meanwhile, ``begun`` was at another load, or the generator was the limit.
     """
     if plan.endpoint.kind == "http":
         raise InputError("data capture is SageMaker's", allowed="kind = sagemaker or emulator")
     table = plan.data_capture or DataCaptureTable()
+    payloads = payloads_of(plan)
+    known = {} if begun is None else {e.sampling_percent: e for e in begun.effects}
     percents = tuple(p for p in table.sampling_percent if p > 0)
     ours = plan.endpoint.kind == "emulator" and plan.endpoint.endpoint_url is None
     wanted = [w for p in percents for w in ("--capture-percent", str(p))] if ours else []
@@ -87,15 +128,36 @@ def measure_capture(
         base = stack.enter_context(open_endpoint(plan, ui, wanted))
         sides = tuple(_sides(plan, table, base, percents if ours else ()))
         rate = _rate(plan, table, run, base.state)
+        each = rate / base.state.current_instance_count
+        _same_load(begun, each)
         _look(table, [base, *(s.opened for s in sides)], ui, agreed=agreed)
-        answers: list[float] = []
-        effects = tuple(
-            _effect(plan, table, base, side, rate, number, ui, answers)
-            for number, side in enumerate(sides)
+        found = begun or CaptureMeasured((), payloads.mean_bytes, None, each)
+        for number, side in enumerate(sides):
+            if side.percent in known:
+                ui.say(f"capture {side.percent} % was measured before")
+                continue
+            effect, answer_bytes = _effect(plan, payloads, (base, side), rate, number, ui)
+            known[side.percent] = effect
+            found = CaptureMeasured(
+                tuple(e for _, e in sorted(known.items())),
+                payloads.mean_bytes,
+                found.response_bytes if answer_bytes is None else answer_bytes,
+                each,
+            )
+            with uninterrupted():
+                keep(found)
+    return found
+
+
+def _same_load(begun: CaptureMeasured | None, each_per_s: float) -> None:
+    earlier = None if begun is None else begun.rate_per_instance_per_s
+    if earlier is not None and abs(earlier / each_per_s - 1.0) > SAME_LOAD:
+        raise InputError(
+            "the comparison was begun at another load",
+            value=f"{each_per_s:.4g} requests/s per instance",
+            allowed=f"{earlier:.4g}",
+            hint="go on with the same --rate, or start anew without --resume",
         )
-    each = rate / base.state.current_instance_count
-    mean_answer = float(np.mean(answers)) if answers else None
-    return CaptureMeasured(effects, payloads_of(plan).mean_bytes, mean_answer, each)
 
 
 def _sides(
@@ -173,15 +235,16 @@ def _look(table: DataCaptureTable, opened: Sequence[Opened], ui: Ui, *, agreed: 
 
 def _effect(
     plan: Plan,
-    table: DataCaptureTable,
-    base: Opened,
-    side: Side,
+    payloads: PayloadSet,
+    pair: tuple[Opened, Side],
     rate: float,
     number: int,
     ui: Ui,
-    answers: list[float],
-) -> CaptureEffect:
-    seconds = table.minutes * SECONDS_PER_MINUTE
+) -> tuple[CaptureEffect, float | None]:
+    """What one percentage takes, and the mean size of an answer in bytes."""
+    base, side = pair
+    count = base.state.current_instance_count
+    seconds = (plan.data_capture or DataCaptureTable()).minutes * SECONDS_PER_MINUTE
     ui.say(
         f"capture off against {side.percent} %: {rate:.4g} requests/s on either for "
         f"{duration_text(seconds)}"
@@ -189,41 +252,38 @@ def _effect(
     stage = StageSpec(
         index=number,
         kind=StageKind.VERIFY,
-        instance_count=base.state.current_instance_count,
+        instance_count=count,
         rate_per_s=rate,
         duration_s=seconds,
         settle_s=SETTLE_S,
         arrivals=plan.load.arrivals,
         seed=plan.load.seed + number,
-        purpose="data capture off and on",
+        purpose=f"data capture off and at {side.percent} %",
     )
     # The mark is part of every request here: both sides carry the same bytes.
-    pair = (replace(base, target=marked(base.target)), side.opened)
-    results = _together(plan, pair, stage, ui, answers)
-    logs = [r.log for r in results]
-    assert logs[0] is not None
-    assert logs[1] is not None
+    both = (replace(base, target=marked(base.target)), side.opened)
+    logs, answers = _together(plan, payloads, both, stage, ui)
     compared = compare_paired(
-        logs[0],
-        logs[1],
+        *logs,
         quantile=QUANTILE,
         block_s=max(LEAST_BLOCK_S, seconds / BLOCKS),
         rng=np.random.default_rng([plan.load.seed, number]),
     )
-    return CaptureEffect(
+    effect = CaptureEffect(
         side.percent,
         compared.quantile_ratio,
         compared.mean_ratio,
         compared.p_value,
         compared.requests,
-        rate / base.state.current_instance_count,
+        rate / count,
     )
+    return effect, float(np.mean(answers)) if answers else None
 
 
 def _together(
-    plan: Plan, pair: tuple[Opened, Opened], stage: StageSpec, ui: Ui, answers: list[float]
-) -> list[StageResult]:
-    """Both at once; again when the generator was the limit.
+    plan: Plan, payloads: PayloadSet, pair: tuple[Opened, Opened], stage: StageSpec, ui: Ui
+) -> tuple[tuple[RequestLog, RequestLog], list[float]]:
+    """Both at once, and the sizes of answers; again when the generator was the limit.
 
     Raises
     ------
@@ -231,39 +291,55 @@ def _together(
         If it always was.
     """
     reasons: tuple[str, ...] = ()
-    limit_ms = plan.load.max_send_lag_ms
     for attempt in range(TRIES):
         with ExitStack() as stack:
-            sessions = [
-                stack.enter_context(
-                    LocustSession(
-                        one.target,
-                        payloads_of(plan),
-                        workers=plan.load.workers,
-                        slo_s=plan.slo.slowest_threshold_s,
-                        lag_limit_s=None if limit_ms is None else ms_to_s(limit_ms),
-                    )
-                )
-                for one in pair
-            ]
-            pool = stack.enter_context(ThreadPoolExecutor(len(sessions)))
-            results = list(pool.map(lambda s: s.measure(stage), sessions))
-            answers += [s.answer_bytes for s in sessions if s.answer_bytes is not None]
-        for one in pair:
-            now = one.driver.describe().current_instance_count
-            if now != one.state.current_instance_count:
-                raise EndpointError(
-                    f"the instance count of {one.state.name} changed during the comparison",
-                    value=now,
-                    allowed=str(one.state.current_instance_count),
-                    hint="suspend its scaling, or load it less, and compare again",
-                )
+            sessions = [stack.enter_context(_session(plan, payloads, one)) for one in pair]
+            with ui.live():
+                results = measure_together(sessions, (stage, stage), _ticker(stage, ui))
+            answers = [s.answer_bytes for s in sessions if s.answer_bytes is not None]
+        _same_counts(pair)
         reasons = tuple(r for x in results for r in x.health.void_reasons)
-        if not reasons:
-            return results
-        ui.warn(f"attempt {attempt + 1} is void: {reasons[0]}")
+        first, second = (r.log for r in results)
+        if not reasons and first is not None and second is not None:
+            return (first, second), answers
+        ui.warn(f"attempt {attempt + 1} is void: {(*reasons, NOT_KEPT)[0]}")
     raise GeneratorError(
-        "the load generator was the limit in every attempt",
-        value=reasons[0],
+        "no attempt can be used",
+        value=(*reasons, NOT_KEPT)[0],
         hint="a lower --rate, or a machine with more free cores",
     )
+
+
+def _session(plan: Plan, payloads: PayloadSet, one: Opened) -> LocustSession:
+    limit_ms = plan.load.max_send_lag_ms
+    return LocustSession(
+        one.target,
+        payloads,
+        workers=plan.load.workers,
+        slo_s=plan.slo.slowest_threshold_s,
+        lag_limit_s=None if limit_ms is None else ms_to_s(limit_ms),
+        keep_raw_requests=plan.load.raw_requests_per_stage,
+    )
+
+
+def _ticker(stage: StageSpec, ui: Ui) -> Callable[[], None]:
+    started, whole = time.monotonic(), stage.settle_s + stage.duration_s
+
+    def tick() -> None:
+        elapsed = time.monotonic() - started
+        left = max(0.0, whole - elapsed)
+        ui.tick(Tick(stage.purpose, elapsed, left, min(1.0, elapsed / whole)))
+
+    return tick
+
+
+def _same_counts(pair: tuple[Opened, Opened]) -> None:
+    for one in pair:
+        now = one.driver.describe().current_instance_count
+        if now != one.state.current_instance_count:
+            raise EndpointError(
+                f"the instance count of {one.state.name} changed during the comparison",
+                value=now,
+                allowed=str(one.state.current_instance_count),
+                hint="suspend its scaling, or load it less, and compare again",
+            )
