@@ -71,6 +71,29 @@ def test_fluid_overload_and_recovery(least: bool) -> None:
     assert_array_equal(line.violation_share[9:], 0.0)
 
 
+@pytest.mark.parametrize("least", [False, True])
+def test_giving_up_writes_off_the_rest_of_an_endless_overload_and_nothing_else(
+    least: bool,
+) -> None:
+    """Three fixed instances: one day a flood that never ends, one day a burst of ten minutes."""
+    flood, burst = np.full(600, 2.0), np.full(600, 2.0)
+    flood[100:] = 4.0
+    burst[100:110] = 4.0
+    load = np.stack([flood, burst]) * LAM_STAR_PER_MIN
+    grid = PolicyGrid.fixed([3, 6])
+    table = mmc_table()
+    options = SimulationOptions(least_outstanding=least)
+    plain = simulate(grid, load, table, LaunchLag.of(300.0), options=options)
+    short = replace(options, give_up_min=120)
+    given_up = simulate(grid, load, table, LaunchLag.of(300.0), options=short)
+    assert_array_equal(given_up.instance_hours, plain.instance_hours)
+    assert_allclose(given_up.violating_requests[:, 1], plain.violating_requests[:, 1])
+    assert_allclose(given_up.violating_requests[1], plain.violating_requests[1])
+    # A queue that only grows makes everybody late anyway.
+    assert_allclose(given_up.violating_requests[0, 0], plain.violating_requests[0, 0], rtol=1e-3)
+    assert given_up.bad_minutes[0, 0] == plain.bad_minutes[0, 0] == 500
+
+
 def test_a_steady_fleet_violates_as_the_table_says() -> None:
     result = simulate(
         PolicyGrid.fixed([10]), np.full(100, 10 * LAM_STAR_PER_MIN), mmc_table(), FIVE_MIN

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from tuner.recommend.choose import (
-    BoolArray,
     Budgets,
+    IntArray,
     Scores,
     cheapest,
     meets,
@@ -17,6 +19,10 @@ from tuner.recommend.constraints import describe_resilience
 from tuner.recommend.evaluate import World
 from tuner.recommend.search import Found
 from tuner.recommend.types import Statement
+
+REACH = 4.0
+"""Policies with more slow requests than this over the budget would not do at any capacity."""
+MOST_NEARLY = 48
 
 
 def resilience_cost(found: Found, budgets: Budgets, world: World) -> Statement:
@@ -53,47 +59,54 @@ def resilience_cost(found: Found, budgets: Budgets, world: World) -> Statement:
     )
 
 
-def caution_cost(found: Found, budgets: Budgets, world: World) -> list[Statement]:
+def nearly(found: Found, budgets: Budgets) -> IntArray:
+    """Cheaper policies that might do if the middle of the capacity were known to be true.
+
+    They are to be simulated there, for `caution_cost`.
+    """
+    index, scores = found.choice.index, found.scores
+    assert index is not None
+    limit = REACH * max(budgets.requests, float(scores.violating_share[index]))
+    able = (scores.cost < scores.cost[index]) & (scores.violating_share <= limit)
+    rows = np.flatnonzero(able)
+    rows = rows[np.argsort(scores.cost[rows], kind="stable")]
+    keep = np.unique(np.linspace(0, rows.size - 1, min(MOST_NEARLY, rows.size)).astype(np.int64))
+    return np.asarray(rows[keep], dtype=np.int64)
+
+
+def caution_cost(found: Found, budgets: Budgets, world: World, known: Scores) -> list[Statement]:
     """What the answer pays because the capacity is not known exactly, and for other days.
 
     Each is the share of the cost that would be saved if that one caution were dropped: were the
-    middle of the capacity interval known to be true; and were the recorded days the only ones,
-    so that the budgets had to hold on them and at no upper bound.
+    middle of the capacity interval known to be true (``known`` scores the policies of `nearly`
+    there); and were the recorded days the only ones, so that the budgets had to hold on them
+    and at no upper bound.
     """
     index, days = found.choice.index, found.choice.chosen_on
     assert index is not None
     scores = found.scores.days(days)
     cost = float(scores.cost[index])
-    out = []
-    if found.mid is not None:
-        mid = found.mid.days(days)
-        share = _saved(mid, meets(upper_bounds(mid, world.seed), budgets).all, index, cost)
-        out.append(
-            Statement(
-                "capacity_uncertainty_cost",
-                f"Holding at the lower end of the capacity interval is {share:.0%} of the cost; "
-                "a longer measurement makes it less.",
-                share,
-                "share of cost",
-            )
-        )
-    share = _saved(scores, meets(plain_shares(scores), budgets).all, index, cost)
-    out.append(
+    mid = known.days(days)
+    other = cheapest(mid, meets(upper_bounds(mid, world.seed), budgets).all)
+    unknown = 0.0 if other is None else max(0.0, 1.0 - float(mid.cost[other]) / cost)
+    allowed = meets(plain_shares(scores), budgets).all
+    allowed[index] = True
+    tight = cheapest(scores, allowed)
+    assert tight is not None
+    unseen = max(0.0, 1.0 - float(scores.cost[tight]) / cost)
+    return [
+        Statement(
+            "capacity_uncertainty_cost",
+            f"Holding at the lower end of the capacity interval is {unknown:.0%} of the cost; "
+            "a longer measurement makes it less.",
+            unknown,
+            "share of cost",
+        ),
         Statement(
             "unseen_days_cost",
-            f"Room for days unlike the {days.size} recorded ones is {share:.0%} of the cost: a "
+            f"Room for days unlike the {days.size} recorded ones is {unseen:.0%} of the cost: a "
             "policy that only just holds the budgets on them would cost that much less.",
-            share,
+            unseen,
             "share of cost",
-        )
-    )
-    return out
-
-
-def _saved(scores: Scores, allowed: BoolArray, index: int, cost: float) -> float:
-    """Share of the cost that the cheapest policy allowed saves; the choice itself always is."""
-    also = allowed.copy()
-    also[index] = True
-    other = cheapest(scores, also)
-    assert other is not None
-    return max(0.0, 1.0 - float(scores.cost[other]) / cost)
+        ),
+    ]

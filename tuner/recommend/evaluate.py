@@ -98,10 +98,15 @@ def grid_of(choices: Sequence[Choice]) -> PolicyGrid:
 
 
 def score(
-    world: World, grid: PolicyGrid, *, factor: float = 1.0, days: FloatArray | None = None
+    world: World,
+    grid: PolicyGrid,
+    *,
+    factor: float = 1.0,
+    days: FloatArray | None = None,
+    give_up_min: int | None = None,
 ) -> Scores:
     """Simulate policies at ``factor`` times the middle capacity."""
-    return score_at(world, grid, (factor,), days=days)[0]
+    return score_at(world, grid, (factor,), days=days, give_up_min=give_up_min)[0]
 
 
 def score_at(
@@ -111,18 +116,20 @@ def score_at(
     *,
     days: FloatArray | None = None,
     launch: Sequence[LaunchLag] | None = None,
+    give_up_min: int | None = None,
 ) -> list[Scores]:
     """Simulate policies at several capacities: ``factors`` times the middle one.
 
     ``days``, shape (d, minutes), and ``launch``, one for each, stand for other assumptions
     about the world's own days, which they repeat in order: equal days draw equal chance.
+    ``give_up_min`` as in the simulator's options.
     """
     if grid.metric in world.curves and any(f != 1.0 for f in factors):
         worlds = [world.at(f) for f in factors]
         return [score_at(w, grid, (1.0,), days=days, launch=launch)[0] for w in worlds]
     traffic = world.days if days is None else days
     options = roomy(world.options(grid.metric), grid)
-    options = replace(options, chance_repeats_after=len(world.days))
+    options = replace(options, chance_repeats_after=len(world.days), give_up_min=give_up_min)
     lose = world.resilience
     tables = [scaled_table(world.table, f) for f in factors]
     worse: list[ViolationTable] = []

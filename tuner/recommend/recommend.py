@@ -158,7 +158,13 @@ def _answer(
         *(n for n, _ in rejected),
         *points,
     ]
-    at = evaluate(setup.world, [n.choice for n in named], low=_low_end(setup, found, named))
+    almost = [
+        Named("", found.grid.policy(i), "", i)
+        for i in cost_parts.nearly(found, setup.budgets).tolist()
+    ]
+    tried = [*named, *almost]
+    at = evaluate(setup.world, [n.choice for n in tried], low=_low_end(setup, found, tried))
+    known = at.mid.policies(np.arange(len(named), len(tried)))
     candidates = candidates_of(setup, found, named, at)
     n_other, n_rejected = len(others), len(rejected)
     beside = candidates[1 : 1 + n_other]
@@ -194,7 +200,7 @@ def _answer(
         alternatives=tuple(c for c in beside if c.name != "today"),
         rejected=tuple(refused),
         front=tuple(candidates[1 + n_other + n_rejected :]),
-        statements=(*_statements(setup, found, chosen), *extra),
+        statements=(*_statements(setup, found, chosen, known), *extra),
         sensitivities=tuple(sensitivities(setup, found, at, chosen)),
         hardest_day=hardest,
         traffic_name=setup.traffic.name,
@@ -266,7 +272,7 @@ def _reason(setup: Setup) -> str:
     )
 
 
-def _statements(setup: Setup, found: Found, chosen: Choice) -> list[Statement]:
+def _statements(setup: Setup, found: Found, chosen: Choice, known: Scores) -> list[Statement]:
     world, ground, budgets = setup.world, setup.ground, setup.budgets
     policy, bounds = chosen
     per_request = policy is not None and policy.metric is ScalingMetric.INVOCATIONS
@@ -292,7 +298,7 @@ def _statements(setup: Setup, found: Found, chosen: Choice) -> list[Statement]:
         *statements.surges(world, ground, chosen),
         maximum,
         cost_parts.resilience_cost(found, budgets, world),
-        *cost_parts.caution_cost(found, budgets, world),
+        *cost_parts.caution_cost(found, budgets, world, known),
         *statements.binding(found, budgets, world),
         *(s for s in optional if s is not None),
     ]

@@ -17,7 +17,7 @@ from tuner.recommend.evaluate import Choice, World, grid_of, scores_of
 from tuner.recommend.search import Ground
 from tuner.recommend.types import Schedule, Window
 from tuner.simulator.simulate import simulate
-from tuner.units import MINUTES_PER_DAY, per_min_to_per_s, s_to_min
+from tuner.units import MINUTES_PER_DAY, s_to_min
 from tuner.workload.days import DaySet
 
 IntArray = NDArray[np.int64]
@@ -35,18 +35,9 @@ SLOT_MIN = 30
 """Schedules change on the half hour: finer ones are not maintained by anybody."""
 
 
-def needed(per_min: FloatArray, ground: Ground) -> IntArray:
-    """Instances that carry a load at the low end of the capacity, same shape."""
-    counts = np.arange(1, ground.rates_low.size + 1)
-    carried = np.maximum.accumulate(ground.rates_low * counts)
-    index = np.searchsorted(carried, per_min_to_per_s(1.0) * per_min, side="left")
-    need: IntArray = np.asarray(index, np.int64) + 1
-    return need
-
-
 def slot_needs(days: FloatArray, ground: Ground) -> IntArray:
     """Largest need of each half hour of each day, shape (d, 48)."""
-    slots: IntArray = needed(days, ground).reshape(days.shape[0], -1, SLOT_MIN).max(axis=2)
+    slots: IntArray = ground.needed(days).reshape(days.shape[0], -1, SLOT_MIN).max(axis=2)
     return slots
 
 
@@ -57,7 +48,7 @@ def minimum_by_minute(
 
     In each slot the largest need of any day counts; at most ``most`` levels are left.
     """
-    need = needed(days.max(axis=0), ground)
+    need = ground.needed(days.max(axis=0))
     reach = np.concatenate([need, need[: lead_min + 1]])
     ahead = np.lib.stride_tricks.sliding_window_view(reach, lead_min + 1).max(axis=1)[: need.size]
     slots = ahead.reshape(-1, SLOT_MIN).max(axis=1)

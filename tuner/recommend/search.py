@@ -19,7 +19,7 @@ from tuner.recommend.constraints import (
     static_fleet,
     survivors,
 )
-from tuner.recommend.evaluate import Choice, World, grid_of, score, score_at, stacked
+from tuner.recommend.evaluate import Choice, World, grid_of, score, stacked
 from tuner.simulator.inputs import PolicyGrid
 from tuner.units import per_min_to_per_s, per_s_to_per_min
 
@@ -43,6 +43,9 @@ USUAL_SHARE = 0.7
 FINE_STEPS = np.array([-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75])
 FINE_REACH = 1.34
 """The outermost fine step just meets the neighbouring coarse target."""
+LOST_OVER_BUDGET = 4.0
+SHORTEST_LOST_MIN = 240
+"""Overload of so many times the whole record's budget of bad minutes, and this long, is lost."""
 MINIMA = 8
 PEAK_LEVEL = 0.99
 LEAST_PEAK = 2.0
@@ -79,6 +82,14 @@ class Ground:
     ceiling: int
     reference_per_min: float
 
+    def needed(self, per_min: FloatArray) -> IntArray:
+        """Instances that carry a load at the low end of the capacity, same shape."""
+        counts = np.arange(1, self.rates_low.size + 1)
+        carried = np.maximum.accumulate(self.rates_low * counts)
+        index = np.searchsorted(carried, per_min_to_per_s(1.0) * per_min, side="left")
+        need: IntArray = np.asarray(index, np.int64) + 1
+        return need
+
     def largest_needed(self, target_per_min: FloatArray) -> IntArray:
         """Instances that target tracking asks for at the believable peak."""
         return np.ceil(self.believable_peak_per_min / target_per_min).astype(np.int64)
@@ -88,15 +99,13 @@ class Ground:
 class Found:
     """Everything simulated at the low end of the capacity, and what was chosen of it.
 
-    ``beside`` scores the policies that were simulated along and not chosen from. ``mid`` scores
-    the grid at the middle of the capacity; None for metrics other than invocations.
+    ``beside`` scores the policies that were simulated along and not chosen from.
     """
 
     grid: PolicyGrid
     scores: Scores
     choice: Picked
     beside: Scores
-    mid: Scores | None = None
 
     @property
     def cost(self) -> float:
@@ -237,12 +246,13 @@ def search(
     cooldowns = (constraints.scale_out_cooldowns_s, constraints.scale_in_cooldowns_s)
     first = (cooldowns[0][:1], cooldowns[1][:1])
     tried = coarse_shares(world.days, ground)
+    lost = _hopeless_min(world, budgets)
     coarse = make_grid(world, ground, metric, tried, lows, first)
-    scores, mid = _both(world, coarse)
+    scores = score(world, coarse, factor=world.low_factor, give_up_min=lost)
     choice = choose(scores, weekend, budgets, world.seed, _dislike(world, ground, coarse))
     best = choice.index if choice.index is not None else choice.refuted
     if best is None and not beside:
-        return Found(coarse, scores, choice, scores.policies(np.arange(0)), mid)
+        return Found(coarse, scores, choice, scores.policies(np.arange(0)))
     shares, near = tried[:0], lows[:0]
     if best is not None:
         targets = targets_of(world, ground, metric, tried)
@@ -253,28 +263,20 @@ def search(
         near = np.unique(np.clip([low - 1, low, low + 1], lows[0], lows[-1])).astype(np.int64)
     riding = [grid_of(beside)] if beside else []
     fine = make_grid(world, ground, metric, shares[shares > 0.05], near, cooldowns, *riding)
-    extra, extra_mid = _both(world, fine)
+    extra = score(world, fine, factor=world.low_factor, give_up_min=lost)
     own = np.arange(len(fine) - len(beside))
     beside_scores = extra.policies(np.arange(own.size, len(fine)))
     if not own.size:
-        return Found(coarse, scores, choice, beside_scores, mid)
+        return Found(coarse, scores, choice, beside_scores)
     scores = stacked([scores, extra.policies(own)])
-    if mid is not None and extra_mid is not None:
-        mid = stacked([mid, extra_mid.policies(own)])
     grid = joined(coarse, fine.subset(own))
     choice = choose(scores, weekend, budgets, world.seed, _dislike(world, ground, grid))
-    return Found(grid, scores, choice, beside_scores, mid)
+    return Found(grid, scores, choice, beside_scores)
 
 
-def _both(world: World, grid: PolicyGrid) -> tuple[Scores, Scores | None]:
-    """Scores at the low end of the capacity, and at the middle where that costs next to nothing.
-
-    Policies on invocations order the same at both; others have to be simulated twice.
-    """
-    if grid.metric is not ScalingMetric.INVOCATIONS:
-        return score(world, grid, factor=world.low_factor), None
-    low, mid = score_at(world, grid, (world.low_factor, 1.0))
-    return low, mid
+def _hopeless_min(world: World, budgets: Budgets) -> int:
+    """Minutes of overload on end after which no budget of bad minutes can be held any more."""
+    return math.ceil(LOST_OVER_BUDGET * budgets.minutes * world.days.size) + SHORTEST_LOST_MIN
 
 
 def joined(a: PolicyGrid, b: PolicyGrid) -> PolicyGrid:

@@ -20,8 +20,8 @@ from tuner.recommend.choose import (
     plain_shares,
     upper_bounds,
 )
-from tuner.recommend.constraints import describe_resilience
-from tuner.recommend.evaluate import Choice, World, grid_of, monthly_usd, roomy
+from tuner.recommend.constraints import describe_resilience, survivors
+from tuner.recommend.evaluate import HOURS_PER_DAY, Choice, World, grid_of, monthly_usd, roomy
 from tuner.recommend.rates import scaled_table
 from tuner.recommend.search import Found, Ground
 from tuner.recommend.types import Statement
@@ -37,6 +37,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 DAILY_LEVEL = 0.90
 WORTH_SAYING = 0.03
+IDLE = 1.5
+"""Times the instances needed: from here on a minimum that follows the clock may be worth it."""
 
 
 def binding(found: Found, budgets: Budgets, world: World) -> list[Statement]:
@@ -241,24 +243,44 @@ def _daily_met(scores: Scores, budgets: Budgets) -> NDArray[np.bool_]:
 
 
 def reactive_alone(found: Found, world: World, ground: Ground) -> Statement | None:
-    """Whether the minimum had to be raised because scaling comes too late; with its price."""
+    """Whether instances have to stand idle because scaling comes too late; with their price."""
     index = found.choice.index
     assert index is not None
     low = int(found.grid.min_capacity[index])
+    cost = float(found.scores.cost[index])
     at_lowest = found.grid.min_capacity == ground.lowest_minimum
-    if low == ground.lowest_minimum or (found.choice.met.all & at_lowest).any():
-        return None
-    cheaper = at_lowest & (found.scores.cost < found.scores.cost[index])
+    if (found.choice.met.all & at_lowest).any() or low == ground.lowest_minimum:
+        return _idle(cost, world, ground)
+    cheaper = at_lowest & (found.scores.cost < cost)
     if not cheaper.any():
-        return None
+        return _idle(cost, world, ground)
     misses = np.where(cheaper, found.scores.violating_share, np.inf)
-    more = float(found.scores.cost[index] - found.scores.cost[int(np.argmin(misses))])
+    more = cost - float(found.scores.cost[int(np.argmin(misses))])
     price = monthly_usd(more, world.price)
-    cost = "" if price is None else f", {price:+.0f} USD a month against the nearest cheaper one"
+    said = "" if price is None else f", {price:+.0f} USD a month against the nearest cheaper one"
     return Statement(
         "reactive_alone",
         f"Surges are faster than launches: with a minimum of {ground.lowest_minimum} no target "
-        f"holds the SLO. The recommended minimum is {low}{cost}.",
+        f"holds the SLO at that cost. The recommended minimum is {low}{said}.",
+        price,
+        "USD per month",
+    )
+
+
+def _idle(cost: float, world: World, ground: Ground) -> Statement | None:
+    """Instances the policy runs over those that carry each minute and survive the loss."""
+    carried = ground.needed(world.days)
+    most = np.arange(2 * int(carried.max()) + world.resilience.count + 1)
+    fleet = np.searchsorted(survivors(world.resilience, most), carried)
+    times = cost / (float(fleet.mean()) * HOURS_PER_DAY)
+    if times < IDLE:
+        return None
+    price = monthly_usd(cost * (1.0 - 1.0 / times), world.price)
+    said = "" if price is None else f", {price:.0f} USD a month"
+    return Statement(
+        "reactive_alone",
+        f"Surges are faster than launches: the policy runs {times:.1f} times the instances that "
+        f"the load asks for minute by minute; the others wait for the next surge{said}.",
         price,
         "USD per month",
     )

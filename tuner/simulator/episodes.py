@@ -104,13 +104,15 @@ class Episodes:
         self.changing = np.zeros(fleets.start.size, np.bool_)
         self.changing[arrivals] = True
 
-    def run(self, slow: Index) -> Visits:
+    def run(self, slow: Index, give_up_min: int | None = None) -> Visits:
         """All episodes.
 
         Parameters
         ----------
         slow
             Shape (s,), s > 0: overloaded minutes as lane x minutes + minute, ascending.
+        give_up_min
+            See `SimulationOptions`.
         """
         follows = np.zeros(len(slow), np.bool_)
         follows[1:] = (np.diff(slow) == 1) & (slow[1:] % self.minutes > 0)
@@ -136,12 +138,21 @@ class Episodes:
             )
             episodes.append(state.episode[done])
             state.violating[done] = 0.0
-            state.delay_s[done] = 0.0
             after = lane * self.minutes + minute + 1
             more = waiting[done] | (ahead[np.searchsorted(ahead, after)] == after)
-            over = done[~(more & (minute + 1 < self.minutes))]
+            more &= minute + 1 < self.minutes
+            if give_up_min is not None:
+                lost = more & (after - begin[state.episode[done]] >= give_up_min)
+                if lost.any():
+                    rest, owner = self._lost(lane[lost], minute[lost], state, done[lost])
+                    parts.append(rest)
+                    episodes.append(owner)
+                    after[lost] = (lane[lost] + 1) * self.minutes
+                    more &= ~lost
+            state.delay_s[done] = 0.0
+            over = done[~more]
             if len(over):
-                ends[state.episode[over]] = after[~(more & (minute + 1 < self.minutes))]
+                ends[state.episode[over]] = after[~more]
                 keep = np.ones(len(state.lane), np.bool_)
                 keep[over] = False
                 state.only(np.flatnonzero(keep))
@@ -154,6 +165,22 @@ class Episodes:
             whole.delay_s[own],
             whole.waiting[own],
         )
+
+    def _lost(self, lane: Index, minute: Index, state: _State, at: Index) -> tuple[Visits, Index]:
+        """The minutes after ``minute`` until the day ends, all missed; and their episodes."""
+        left = self.minutes - 1 - minute
+        which = np.repeat(np.arange(len(lane)), left)
+        later = np.arange(len(which)) - np.repeat(np.cumsum(left) - left, left)
+        minutes, lanes = minute[which] + 1 + later, lane[which]
+        offered = self.rate_per_s[minutes, lanes // self.policies].mean(axis=1)
+        visits = Visits(
+            minutes,
+            lanes,
+            offered * SECONDS_PER_MINUTE,
+            state.delay_s[at][which],
+            np.ones(len(which), np.bool_),
+        )
+        return visits, state.episode[at][which]
 
     def _step(self, state: _State) -> NDArray[np.bool_]:
         """One step of every episode: the minute if nothing changes in it, else ten seconds."""

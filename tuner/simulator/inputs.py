@@ -251,6 +251,10 @@ class SimulationOptions:
     least_outstanding
         Routing by LEAST_OUTSTANDING_REQUESTS: while old instances still hold a backlog, new
         ones take all the traffic. With RANDOM they take their share only.
+    give_up_min
+        Once a fleet has been overloaded for so many minutes on end, all requests of the rest of
+        its day count as missed: for a search, to which such a policy is lost anyway. None
+        follows every overload to its end.
     chance_repeats_after
         Days this far apart draw the same chance: for a comparison of the same days under
         different assumptions.
@@ -267,6 +271,7 @@ class SimulationOptions:
     metric_curve: MetricCurve | None = None
     initial_capacity: int | None = None
     least_outstanding: bool = False
+    give_up_min: int | None = None
     chance_repeats_after: int = 1 << 31
     lanes_per_block: int = field(default=16_384, repr=False)
 

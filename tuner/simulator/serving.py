@@ -146,7 +146,7 @@ class Service:
             begin = np.sort(slow % self.lanes * length + slow // self.lanes)
             least = self.options.least_outstanding
             episodes = Episodes(fleets, self.rates, self.lookup, least, arrive[order], order)
-            parts.append(episodes.run(begin))
+            parts.append(episodes.run(begin, self.options.give_up_min))
             quiet = np.flatnonzero(~parts[0].seen(self.lanes, length)[arrive])
         minute, lane = fleets.minute[quiet], fleets.lane[quiet]
         rate = self.rates[minute, lane // self.policies].astype(np.float32)
