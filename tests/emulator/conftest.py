@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from emulator_harness import Start, ThreadedEmulator
+from emulator_harness import MadeUpTime, Start, ThreadedEmulator
 
 from tuner.emulator.presets import preset
 from tuner.emulator.spec import EmulatorSpec
 from tuner.emulator.specfile import parse_spec
+
+
+@pytest.fixture
+def made_up_time(monkeypatch: pytest.MonkeyPatch) -> MadeUpTime:
+    """A clock that stands still, for every emulator started after it."""
+    return MadeUpTime(monkeypatch)
 
 
 @pytest.fixture

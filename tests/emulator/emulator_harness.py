@@ -3,16 +3,80 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 
-from tuner.emulator.server import Emulator, Ready, new_event_loop
+from tuner.emulator import backend, runtime, timing
+from tuner.emulator.server import TICK_S, Emulator, Ready, new_event_loop
 from tuner.emulator.spec import EmulatorSpec
+
+
+class MadeUpTime:
+    """Stands in for ``time`` in an emulator: its clocks move only when told.
+
+    What a test finds then depends on no machine, and a control hour takes no longer than the
+    requests in it.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1000.0
+        self._unix_s = time.time() - self.now_s
+        self.timers: list[ManualTimer] = []
+        for module in (backend, runtime, timing):
+            patch.setattr(module, "time", self)
+        patch.setattr(backend, "PreciseTimer", self._timer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def monotonic(self) -> float:
+        """Seconds of the made-up clock."""
+        return self.now_s
+
+    def time(self) -> float:
+        """The same as Unix time."""
+        return self._unix_s + self.now_s
+
+    def _timer(self, loop: object, fire: Callable[[], None]) -> ManualTimer:
+        self.timers.append(ManualTimer(fire))
+        return self.timers[-1]
+
+    def move(self, emulator: ThreadedEmulator, seconds: float) -> None:
+        """Let this much time pass in an emulator, as its own loop would live through it."""
+        emulator.call(self._pass, emulator, self.now_s + seconds)
+
+    def _pass(self, emulator: ThreadedEmulator, until_s: float) -> None:
+        while self.now_s < until_s:
+            step_s = min(self.now_s + TICK_S, until_s)
+            while (first := min(self.timers, key=lambda t: t.when_s)).when_s <= step_s:
+                self.now_s = max(self.now_s, first.when_s)
+                first.when_s = math.inf
+                first.fire()
+            self.now_s = step_s
+            emulator.emulator.tick()
+
+
+class ManualTimer:
+    """A moment of made-up time; setting an earlier one replaces it."""
+
+    def __init__(self, fire: Callable[[], None]) -> None:
+        self.fire = fire
+        self.when_s = math.inf
+
+    def at(self, when_s: float) -> None:
+        """Fire no later than this."""
+        self.when_s = min(self.when_s, when_s)
+
+    def close(self) -> None:
+        """Never fire again."""
+        self.when_s = math.inf
 
 
 class ThreadedEmulator:
@@ -42,6 +106,15 @@ class ThreadedEmulator:
         self._up.set()
         await self._stop.wait()
         await self.emulator.stop()
+
+    def call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Run a function in the emulator's own thread, and wait for it."""
+
+        async def run() -> None:
+            function(*arguments)
+
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(run(), self._loop).result(60)
 
     @property
     def url(self) -> str:

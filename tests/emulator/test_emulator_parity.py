@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
-import threading
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from emulator_harness import Start, ThreadedEmulator
+from emulator_harness import MadeUpTime, Start, ThreadedEmulator
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.autoscaling.target import ScalableTarget
@@ -46,34 +45,27 @@ class Order:
     desired: int
 
 
-class Replay(threading.Thread):
-    """Invokes with stock boto3 at equal gaps, each (control) minute at its own rate.
+def replay(emulator: ThreadedEmulator, clock: MadeUpTime, per_minute: list[float]) -> float:
+    """Invoke with stock boto3 at equal gaps, each (control) minute at its own rate.
 
     It begins with a minute of the emulator's clock, so that a minute of the traffic is one of
-    the metrics.
+    the metrics; when that was, as Unix time.
     """
-
-    def __init__(self, emulator: ThreadedEmulator, per_minute: list[float]) -> None:
-        super().__init__()
-        self._client = emulator.client("sagemaker-runtime")
-        self._name = emulator.endpoint
-        self._per_minute = per_minute
-        clock = emulator.emulator.account.clock
-        minute = np.ceil(clock.now_control_s() / 60.0 + 0.1)
-        self.began_unix_s = clock.unix_s(minute * 60.0)
-
-    def run(self) -> None:
-        for index, per_minute in enumerate(self._per_minute):
-            # Rates are of real seconds: a shorter minute holds fewer requests.
-            count = round(per_minute / 60.0 * MINUTE_S)
-            start = self.began_unix_s + index * MINUTE_S
-            for i in range(count):
-                due = start + (i + 0.5) * MINUTE_S / count
-                time.sleep(max(0.0, due - time.time()))
-                self._client.invoke_endpoint(EndpointName=self._name, Body=b"{}")["Body"].read()
+    client = emulator.client("sagemaker-runtime")
+    control = emulator.emulator.account.clock
+    began = control.unix_s(math.ceil(control.now_control_s() / 60.0) * 60.0)
+    for index, rate in enumerate(per_minute):
+        # Rates are of real seconds: a shorter minute holds fewer requests.
+        count = round(rate / 60.0 * MINUTE_S)
+        for i in range(count):
+            due = began + (index + (i + 0.5) / count) * MINUTE_S
+            clock.move(emulator, due - clock.time())
+            client.invoke_endpoint(EndpointName=emulator.endpoint, Body=b"{}")["Body"].read()
+    clock.move(emulator, MINUTE_S / 2)
+    return began
 
 
-def emulated(emulator: ThreadedEmulator, per_minute: list[float]) -> list[Order]:
+def emulated(emulator: ThreadedEmulator, clock: MadeUpTime, per_minute: list[float]) -> list[Order]:
     """What a target-tracking policy put by stock boto3 orders, and its alarms' form."""
     client = emulator.client("application-autoscaling")
     key = {
@@ -95,15 +87,12 @@ def emulated(emulator: ThreadedEmulator, per_minute: list[float]) -> list[Order]
             },
         },
     )
-    replay = Replay(emulator, per_minute)
-    replay.start()
-    replay.join()
+    began = dt.datetime.fromtimestamp(replay(emulator, clock, per_minute), dt.UTC)
     alarms = emulator.client("cloudwatch").describe_alarms()["MetricAlarms"]
     assert sorted((a["EvaluationPeriods"], a["Period"], a["Threshold"]) for a in alarms) == [
         (3, 60, TARGET),
         (15, 60, 0.9 * TARGET),
     ]
-    began = dt.datetime.fromtimestamp(replay.began_unix_s, dt.UTC)
     activities = client.describe_scaling_activities(**key)["ScalingActivities"]
     return [
         Order(
@@ -179,9 +168,9 @@ def test_the_simulator_orders_what_the_rules_order(expected: list[Order]) -> Non
 
 
 def test_an_accelerated_emulator_orders_what_the_simulator_orders(
-    start: Start, expected: list[Order]
+    start: Start, made_up_time: MadeUpTime, expected: list[Order]
 ) -> None:
-    orders = emulated(start(SPEC), SURGE)
+    orders = emulated(start(SPEC), made_up_time, SURGE)
     assert [o.desired for o in orders] == [o.desired for o in expected]
     for one, other in zip(orders, expected, strict=True):
         assert one.minute == pytest.approx(other.minute, abs=0.5)
