@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from tuner.autoscaling.activity import AlarmState
 from tuner.emulator.backend import Backend
+from tuner.emulator.endpoint import Endpoint, Rollback, Rollout, Variant
 from tuner.emulator.errors import AwsError, validation
 from tuner.emulator.metrics import VariantMetrics
 from tuner.emulator.spec import EmulatorSpec, FaultKind, VariantSpec
@@ -19,63 +19,6 @@ from tuner.fleet.spec import FleetSpec
 
 BackendFactory = Callable[[FleetSpec, np.random.Generator], Backend]
 """``factory(spec, rng)`` makes the backend of one variant."""
-
-
-@dataclass(slots=True)
-class Variant:
-    """One production variant of an endpoint."""
-
-    name: str
-    config: dict[str, Any]
-    spec: VariantSpec
-    backend: Backend
-    metrics: VariantMetrics
-    weight: float
-    desired: int
-
-    @property
-    def settled(self) -> bool:
-        """Whether as many instances are in service as are wanted."""
-        return self.backend.starting == 0 and self.backend.in_service == self.desired
-
-
-@dataclass(slots=True)
-class Rollback:
-    """A change that is going to fail, and what to go back to."""
-
-    at_unix_s: float
-    counts: dict[str, int]
-    reason: str
-
-
-@dataclass(slots=True)
-class Endpoint:
-    """One endpoint."""
-
-    name: str
-    arn: str
-    config_name: str
-    variants: dict[str, Variant]
-    status: str
-    created_unix_s: float
-    modified_unix_s: float
-    failure_reason: str | None = None
-    pending: dict[str, Variant] | None = None
-    pending_config: str | None = None
-    rollback: Rollback | None = None
-    delete_at_unix_s: float = math.inf
-    variant_status: str | None = None
-    tags: list[dict[str, str]] = field(default_factory=list)
-
-    @property
-    def arriving(self) -> bool:
-        """Whether it waits for its instances, and for nothing else."""
-        return self.rollback is None and self.status in ("Creating", "Updating", "RollingBack")
-
-    @property
-    def serving(self) -> bool:
-        """Whether it takes requests."""
-        return self.status not in ("Creating", "Failed", "Deleting", "OutOfService")
 
 
 class Account:
@@ -94,6 +37,7 @@ class Account:
         self._rng = np.random.default_rng(spec.seed)
         self._make_backend = make_backend
         self.is_scalable: Callable[[str, str], bool] = lambda endpoint, variant: False
+        self.alarm_state: Callable[[str], AlarmState | None] = lambda name: None
         self._closing: set[asyncio.Task[None]] = set()
 
     def arn(self, kind: str, name: str) -> str:
@@ -224,7 +168,7 @@ class Account:
         return sum(
             v.desired
             for e in self.endpoints.values()
-            for v in (*e.variants.values(), *(e.pending or {}).values())
+            for v in e.fleets
             if v.config.get("InstanceType") == instance_type
         )
 
@@ -264,21 +208,20 @@ class Account:
         for name, count in counts.items():
             endpoint.variants[name].backend.set_instance_count(count)
 
-    def begin_update(
-        self, endpoint: Endpoint, config_name: str, pending: dict[str, Variant],
-        counts: dict[str, int],
-    ) -> None:  # fmt: skip
+    def begin_update(self, endpoint: Endpoint, rollout: Rollout, counts: dict[str, int]) -> None:
         """Blue/green: launch a second fleet, which takes over when it is complete."""
-        endpoint.pending = pending
-        endpoint.pending_config = config_name
+        endpoint.rollout = rollout
+        for name in rollout.variants.keys() & endpoint.variants.keys():
+            # Metrics have the dimensions EndpointName and VariantName, whichever the fleet.
+            rollout.variants[name].metrics = endpoint.variants[name].metrics
         endpoint.status = "Updating"
         endpoint.failure_reason = None
         endpoint.modified_unix_s = self.clock.now_unix_s()
         fails = self._will_fail(endpoint, {n: v.desired for n, v in endpoint.variants.items()})
         for name, count in counts.items():
-            pending[name].desired = count
+            rollout.variants[name].desired = count
             if not fails:
-                pending[name].backend.set_instance_count(count)
+                rollout.variants[name].backend.set_instance_count(count)
 
     def _will_fail(self, endpoint: Endpoint, before: dict[str, int]) -> bool:
         """Whether launches fail now; then the endpoint rolls back to ``before`` after a lag."""
@@ -310,22 +253,31 @@ class Account:
 
     def _arrive(self, endpoint: Endpoint, now: float) -> None:
         """InService when every instance is there; back when one could not be launched."""
-        coming = endpoint.variants if endpoint.pending is None else endpoint.pending
+        rollout = endpoint.rollout
+        coming = endpoint.variants if rollout is None else rollout.variants
         failures = [v.backend.take_failure() for v in coming.values()]
         failure = next((f for f in failures if f is not None), None)
-        if failure is not None and endpoint.pending is not None:
+        if failure is None and rollout is not None and rollout.baking:
+            failure = self._tripped(rollout)
+        if failure is not None and rollout is not None:
             before = {name: v.desired for name, v in endpoint.variants.items()}
             endpoint.rollback = Rollback(now, before, failure)
         elif failure is not None:
             counts = {n: max(v.backend.in_service, 1) for n, v in endpoint.variants.items()}
             endpoint.rollback = Rollback(now, counts, failure)
-        elif not all(v.settled for v in coming.values()):
-            return
-        elif endpoint.pending is not None:
-            self._switch(endpoint, now)
-        else:
+        elif rollout is not None:
+            if rollout.advance(now, self.clock):
+                self._switch(endpoint, rollout, now)
+        elif all(v.settled for v in coming.values()):
             endpoint.status = "InService"
             endpoint.modified_unix_s = now
+
+    def _tripped(self, rollout: Rollout) -> str | None:
+        """Why a deployment has to be taken back, if an alarm of it says so."""
+        for name in rollout.deployment.alarms:
+            if self.alarm_state(name) is AlarmState.ALARM:
+                return f"The deployment was rolled back because the alarm {name} tripped."
+        return None
 
     def _roll_back(self, endpoint: Endpoint, now: float) -> None:
         """RollingBack first; InService again when the old counts stand."""
@@ -336,9 +288,7 @@ class Account:
         if endpoint.status == "Creating":
             endpoint.status = "Failed"
             return
-        for variant in (endpoint.pending or {}).values():
-            self.retire(variant)
-        endpoint.pending = endpoint.pending_config = None
+        self._drop_rollout(endpoint)
         for name, count in rollback.counts.items():
             endpoint.variants[name].desired = count
             endpoint.variants[name].backend.set_instance_count(count)
@@ -349,18 +299,18 @@ class Account:
         wait_s = self.clock.wall_duration_s(1.0)
         endpoint.rollback = Rollback(now + wait_s, rollback.counts, rollback.reason)
 
-    def _switch(self, endpoint: Endpoint, now: float) -> None:
-        """Blue/green: the new fleet takes the traffic, the old one goes."""
-        assert endpoint.pending is not None
-        assert endpoint.pending_config is not None
+    def _drop_rollout(self, endpoint: Endpoint) -> None:
+        rollout, endpoint.rollout = endpoint.rollout, None
+        for variant in rollout.variants.values() if rollout is not None else ():
+            self.retire(variant)
+
+    def _switch(self, endpoint: Endpoint, rollout: Rollout, now: float) -> None:
+        """The new fleet has the traffic: the old one goes."""
         for variant in endpoint.variants.values():
             self.retire(variant)
-        for name, variant in endpoint.pending.items():
-            if name in endpoint.variants:
-                variant.metrics = endpoint.variants[name].metrics
-        endpoint.variants = endpoint.pending
-        endpoint.config_name = endpoint.pending_config
-        endpoint.pending = endpoint.pending_config = None
+        endpoint.variants = rollout.variants
+        endpoint.config_name = rollout.config_name
+        endpoint.rollout = None
         endpoint.status = "InService"
         endpoint.modified_unix_s = now
 
@@ -377,16 +327,15 @@ class Account:
         """Failed, for good: what AWS shows when a change could not be rolled back."""
         for variant in endpoint.variants.values():
             variant.backend.set_instance_count(0)
-        for variant in (endpoint.pending or {}).values():
-            self.retire(variant)
-        endpoint.pending = endpoint.pending_config = endpoint.rollback = None
+        self._drop_rollout(endpoint)
+        endpoint.rollback = None
         endpoint.status = "Failed"
         endpoint.failure_reason = "The endpoint failed: its instances could not be replaced."
         endpoint.modified_unix_s = self.clock.now_unix_s()
 
     def remove(self, endpoint: Endpoint) -> None:
         """It is gone."""
-        for variant in (*endpoint.variants.values(), *(endpoint.pending or {}).values()):
+        for variant in endpoint.fleets:
             self.retire(variant)
         self.endpoints.pop(endpoint.name, None)
 
@@ -406,7 +355,7 @@ class Account:
             task.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
         for endpoint in self.endpoints.values():
-            for variant in (*endpoint.variants.values(), *(endpoint.pending or {}).values()):
+            for variant in endpoint.fleets:
                 await variant.backend.close()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tuner.emulator.account import Account, Endpoint
+from tuner.emulator.account import Account
+from tuner.emulator.endpoint import Endpoint
 from tuner.emulator.http import Request
 from tuner.fleet.service import endless_uniform
 

@@ -78,6 +78,7 @@ class CloudWatch:
         self._loop = loop
         self._delay_s = publish_delay_s
         self._alarms: dict[str, UserAlarm] = {}
+        account.alarm_state = self.state_of
         self.operations: dict[str, Callable[[Params], Json | None]] = {
             "GetMetricData": self._get_metric_data,
             "GetMetricStatistics": self._get_metric_statistics,
@@ -302,6 +303,11 @@ class CloudWatch:
             }
             for name, alarm in self._alarms.items()
         ]
+
+    def state_of(self, name: str) -> AlarmState | None:
+        """The state of an alarm of the user's; None when there is none of this name."""
+        alarm = self._alarms.get(name)
+        return None if alarm is None else alarm.state
 
     def forget_policy(self, policy_arn: str) -> None:
         """A scaling policy is gone: no alarm fires it any more."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tuner.emulator.account import Account, Endpoint
+from tuner.emulator.account import Account
+from tuner.emulator.endpoint import Endpoint
 from tuner.emulator.errors import AwsError
 from tuner.emulator.params import Params
 from tuner.emulator.spec import ONCE, PER_CALL, PER_LAUNCH, PER_REQUEST, Fault, FaultKind

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tuner.emulator.account import Account, Endpoint, Variant
+from tuner.emulator.account import Account
 from tuner.emulator.capture import Recorder
+from tuner.emulator.endpoint import Endpoint, Variant
 from tuner.emulator.errors import AwsError
 from tuner.emulator.faults import FaultPlan, Mishap
 from tuner.emulator.http import Request
@@ -167,6 +168,9 @@ class Runtime:
 
     def _pick(self, endpoint: Endpoint, wanted: str | None) -> Variant:
         variants = endpoint.variants
+        rollout = endpoint.rollout
+        if rollout is not None and next(self._uniform) < rollout.share:
+            variants = rollout.variants
         if wanted is not None:
             if wanted not in variants:
                 raise AwsError(

@@ -7,7 +7,9 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from tuner.emulator.account import Account, Endpoint, Variant
+from tuner.emulator.account import Account
+from tuner.emulator.deployment import Deployment, deployment_of
+from tuner.emulator.endpoint import Endpoint, Rollout, Variant
 from tuner.emulator.errors import validation
 from tuner.emulator.params import NAME, Params
 
@@ -197,15 +199,16 @@ class SageMaker:
             }
         if endpoint.failure_reason is not None:
             answer["FailureReason"] = endpoint.failure_reason
-        if endpoint.pending is not None:
-            answer["PendingDeploymentSummary"] = {
-                "EndpointConfigName": endpoint.pending_config,
-                "ProductionVariants": [
+        if endpoint.deployment_config is not None:
+            answer["LastDeploymentConfig"] = endpoint.deployment_config
+        if endpoint.rollout is not None:
+            answer["PendingDeploymentSummary"] = endpoint.rollout.summary(
+                endpoint.modified_unix_s,
+                [
                     {**_summary(v, endpoint), "InstanceType": v.config["InstanceType"]}
-                    for v in endpoint.pending.values()
+                    for v in endpoint.rollout.variants.values()
                 ],
-                "StartTime": endpoint.modified_unix_s,
-            }
+            )
         return answer
 
     def _list_endpoints(self, params: Params) -> Json:
@@ -239,25 +242,43 @@ class SageMaker:
         }
         retain = params.flag("RetainAllVariantProperties")
         self._check_config_quota(config)
+        self._refuse_other_types(endpoint, config)
+        old = endpoint.variants
+        counts = {p["VariantName"]: p["InitialInstanceCount"] for p in config["ProductionVariants"]}
+        if retain and "DesiredInstanceCount" not in excluded:
+            counts |= {name: old[name].desired for name in counts.keys() & old.keys()}
+        deployment = self._deployment(endpoint, params, sum(counts.values()))
+        config_name = config["EndpointConfigName"]
+        new = account.make_variants(endpoint.name, config_name)
+        if retain and "DesiredWeight" not in excluded:
+            for name in new.keys() & old.keys():
+                new[name].weight = old[name].weight
+        account.begin_update(
+            endpoint, Rollout(new, config["EndpointConfigName"], deployment), counts
+        )
+        return {"EndpointArn": endpoint.arn}
+
+    def _refuse_other_types(self, endpoint: Endpoint, config: Json) -> None:
         for production in config["ProductionVariants"]:
             current = endpoint.variants.get(production["VariantName"])
             changed = current and current.config["InstanceType"] != production["InstanceType"]
-            if changed and account.is_scalable(endpoint.name, production["VariantName"]):
+            if changed and self._account.is_scalable(endpoint.name, production["VariantName"]):
                 raise validation(
                     f"The instance type of variant {production['VariantName']} cannot be changed "
                     "while it is registered as a scalable target. Deregister it first."
                 )
-        pending = account.make_variants(endpoint.name, config["EndpointConfigName"])
-        counts = _initial_counts(pending)
-        for name, variant in pending.items():
-            old = endpoint.variants.get(name)
-            if retain and old is not None:
-                if "DesiredInstanceCount" not in excluded:
-                    counts[name] = old.desired
-                if "DesiredWeight" not in excluded:
-                    variant.weight = old.weight
-        account.begin_update(endpoint, config["EndpointConfigName"], pending, counts)
-        return {"EndpointArn": endpoint.arn}
+
+    def _deployment(self, endpoint: Endpoint, params: Params, instance_count: int) -> Deployment:
+        """How the traffic is to be moved; what it was last time, when that is asked for."""
+        config = params.structure("DeploymentConfig")
+        if config is None and params.flag("RetainDeploymentConfig"):
+            config = Params(endpoint.deployment_config or {}, "deploymentConfig")
+        deployment = deployment_of(config, instance_count)
+        for name in deployment.alarms:
+            if self._account.alarm_state(name) is None:
+                raise validation(f"Could not find the CloudWatch alarm {name}.")
+        endpoint.deployment_config = None if config is None else config.data or None
+        return deployment
 
     def _update_weights_and_capacities(self, params: Params) -> Json:
         endpoint = self._endpoint(params)

@@ -11,7 +11,8 @@ from tuner.autoscaling.activity import ScalingActivity, SuspendedState
 from tuner.autoscaling.policy import CapacityBounds, TargetTrackingPolicy
 from tuner.autoscaling.step import StepScalingPolicy
 from tuner.autoscaling.target import ScalableTarget
-from tuner.emulator.account import Account, Endpoint, Variant
+from tuner.emulator.account import Account
+from tuner.emulator.endpoint import Endpoint, Variant
 from tuner.emulator.errors import AwsError, validation
 from tuner.emulator.params import Params
 from tuner.emulator.scalable import PolicyRecord, Registered, step_policy, tracking_policy

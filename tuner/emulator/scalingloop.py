@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from tuner.autoscaling.activity import Alarm, ScalingActivity, StatusCode
 from tuner.autoscaling.policy import ScalingMetric
-from tuner.emulator.account import Account, Endpoint, Variant
+from tuner.emulator.account import Account
+from tuner.emulator.endpoint import Endpoint, Variant
 from tuner.emulator.errors import AwsError
 from tuner.emulator.metrics import VariantMetrics
 from tuner.emulator.scalable import Registered

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.emulator.account import Account, BackendFactory, Variant
+from tuner.emulator.account import Account, BackendFactory
 from tuner.emulator.admin import Admin
 from tuner.emulator.app import App
 from tuner.emulator.backend import FleetBackend
 from tuner.emulator.cloudwatch import CloudWatch
+from tuner.emulator.endpoint import Variant
 from tuner.emulator.faults import FaultPlan
 from tuner.emulator.http import HttpServer
 from tuner.emulator.local import LocalBackend
