@@ -252,6 +252,14 @@ def test_the_minimum_of_the_costs_is_the_price_of_its_instances() -> None:
     assert parts["schedule"].in_total
     total = month.mid + parts["schedule"].usd_per_month.mid
     assert costs.total_per_month.mid == pytest.approx(total)
+    for end in ("low", "mid", "high"):
+        bill = sum(getattr(p.usd_per_month, end) for p in costs.parts if p.in_total)
+        assert bill == pytest.approx(getattr(costs.total_per_month, end))
+    own = got.chosen.expected.cost_per_million_usd
+    assert own is not None
+    each = costs.per_million(month)
+    assert each is not None
+    assert each.mid == pytest.approx(own.mid)
     assert {r.name for r in costs.rows} >= {"recommended", "fixed_peak_fleet"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from report_samples import recommendation, report
 
 from tuner.interval import Interval
@@ -47,13 +48,19 @@ def test_savings_have_a_minus_and_costs_a_plus() -> None:
 
 def test_every_knob_has_its_row_and_the_total_adds_them() -> None:
     found = with_knobs()
-    knobs, capture, actions = cost_tables(found)
-    rows = {r[0]: r[1] for r in knobs.rows}
-    assert rows["Off-hours (added)"] == "−$100 (−$110 to −$90.00)"
-    assert rows["Kept warm: base traffic"] == "$300"
-    assert rows["Kept warm: burst until help arrives"] == "$150"
-    assert rows["Data capture (added)"].startswith("+$1.")
-    assert knobs.rows[-1][0] == "Total"
+    bill, knobs, capture, actions = cost_tables(found)
+    rows = {r[0]: r[1] for r in bill.rows}
+    assert rows["Off-hours"] == "−$100.00 (−$110 to −$90.00)"
+    assert rows["Kept warm: base traffic"] == "$300.00"
+    assert rows["Kept warm: burst until help arrives"] == "$150.00"
+    mids = [
+        float(v.partition(" ")[0].replace("$", "").replace("−", "-").replace(",", ""))
+        for v in rows.values()
+    ]
+    assert sum(mids[:-1]) == pytest.approx(mids[-1], abs=0.03)
+    assert rows["Data capture"].startswith("$1.")
+    assert bill.rows[-1][0] == "Total"
+    assert not {r[0] for r in knobs.rows} & set(rows)
     assert capture.rows[0][:2] == ("20 %", "fits")
     assert "12,345" in capture.rows[0]
     assert actions.rows[0][1:] == ("cron(0 20 ? * MON-FRI *)", "UTC", "1", "1")
@@ -69,7 +76,8 @@ def test_nothing_asked_and_no_price_leaves_the_tables_out() -> None:
 
 def test_the_page_shows_the_knobs_and_escapes_them() -> None:
     page = render_html(replace(report(), recommendation=with_knobs()))
-    assert "What each knob is worth in a month" in page
+    assert "The recommended bill, part by part" in page
+    assert "What each knob is worth, against doing otherwise" in page
     assert "hours-&lt;b&gt;" in page
     assert "hours-<b>" not in page
 

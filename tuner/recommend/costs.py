@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tuner.interval import Interval
 from tuner.recommend.types import Candidate, Recommendation
@@ -24,8 +24,8 @@ class CostRow:
 class CostPart:
     """What one knob adds to a month (saves when negative), in USD.
 
-    ``in_total`` says whether it is part of the total: what the recommended policy's own cost
-    does not hold yet and the plan asked for.
+    The parts with ``in_total`` add up to the total; the others hold the recommended policy
+    against another way to run the endpoint.
     """
 
     name: str
@@ -36,12 +36,23 @@ class CostPart:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The page. ``total_per_month`` joins the recommended policy and the parts in the total."""
+    """The page; ``million_per_month`` is how many million requests a month has."""
 
     rows: tuple[CostRow, ...]
     parts: tuple[CostPart, ...]
     total_per_month: Interval
-    total_per_million: Interval | None
+    million_per_month: float | None = None
+
+    @property
+    def total_per_million(self) -> Interval | None:
+        """The total over a month's requests."""
+        return self.per_million(self.total_per_month)
+
+    def per_million(self, usd_per_month: Interval) -> Interval | None:
+        """A part of a month's bill over the month's requests."""
+        if self.million_per_month is None:
+            return None
+        return usd_per_month.scaled(1.0 / self.million_per_month)
 
 
 def costs_of(recommendation: Recommendation) -> Costs | None:
@@ -52,15 +63,15 @@ def costs_of(recommendation: Recommendation) -> Costs | None:
     base = chosen.expected.cost_per_month_usd
     beside = [recommendation.today, chosen, *recommendation.alternatives]
     rows = tuple(row for c in beside if c is not None and (row := _row(c, chosen)) is not None)
-    parts = tuple(_parts(recommendation, chosen, base))
-    total = base
+    parts = tuple(_parts(recommendation, base))
+    total = _exact(0.0)
     for part in parts:
         if part.in_total:
             total = _plus(total, part.usd_per_month)
-    million = None
-    if chosen.expected.cost_per_million_usd is not None and base.mid > 0.0:
-        million = total.scaled(chosen.expected.cost_per_million_usd.mid / base.mid)
-    return Costs(rows, parts, total, million)
+    total = replace(total, level=base.level)
+    million = chosen.expected.cost_per_million_usd
+    requests = base.mid / million.mid if million is not None and million.mid > 0.0 else None
+    return Costs(rows, parts, total, requests)
 
 
 def _row(candidate: Candidate, chosen: Candidate) -> CostRow | None:
@@ -73,12 +84,10 @@ def _row(candidate: Candidate, chosen: Candidate) -> CostRow | None:
     return CostRow(name, candidate, month, candidate.expected.cost_per_million_usd, compared)
 
 
-def _parts(recommendation: Recommendation, chosen: Candidate, base: Interval) -> Iterator[CostPart]:
+def _parts(recommendation: Recommendation, base: Interval) -> Iterator[CostPart]:
     yield from _scaling(recommendation, base)
     yield from _type(recommendation)
-    for part in recommendation.minimum:
-        if part.cost_per_month_usd is not None:
-            yield CostPart(f"minimum:{part.role}", _exact(part.cost_per_month_usd), part.sentence)
+    yield from _instances(recommendation, base)
     yield from _by_the_clock(recommendation, base)
     decision = recommendation.data_capture
     if decision is not None and decision.cost is not None:
@@ -92,6 +101,22 @@ def _parts(recommendation: Recommendation, chosen: Candidate, base: Interval) ->
             f"requests for {cost.put_usd_per_month:.2f} USD.",
             in_total=cost.sampling_percent > 0.0,
         )
+
+
+def _instances(recommendation: Recommendation, base: Interval) -> Iterator[CostPart]:
+    """The recommended policy's own cost: what is kept warm, and what scaling adds to it."""
+    warm = 0.0
+    for part in recommendation.minimum:
+        if part.cost_per_month_usd is not None:
+            warm += part.cost_per_month_usd
+            cost = _exact(part.cost_per_month_usd)
+            yield CostPart(f"minimum:{part.role}", cost, part.sentence, in_total=True)
+    above = _plus(base, _exact(-warm))
+    if warm > 0.0 and above.high > 1e-6 * base.high:
+        said = "Instances beyond the minimum, while the traffic needs them."
+        yield CostPart("above_minimum", above, said, in_total=True)
+    elif not warm > 0.0:
+        yield CostPart("instances", base, "The recommended policy's instances.", in_total=True)
 
 
 def _scaling(recommendation: Recommendation, base: Interval) -> Iterator[CostPart]:

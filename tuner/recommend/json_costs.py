@@ -132,6 +132,7 @@ def costs_value(costs: Costs) -> dict[str, object]:
             {
                 "name": p.name,
                 "per_month_usd": interval_json(p.usd_per_month),
+                "per_million_usd": interval_json(costs.per_million(p.usd_per_month)),
                 "in_total": p.in_total,
                 "sentence": p.sentence,
             }

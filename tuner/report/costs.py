@@ -10,7 +10,7 @@ from tuner.recommend.data_capture import CaptureDecision, CaptureOption, Capture
 from tuner.recommend.types import Recommendation
 from tuner.report.data import Table
 from tuner.report.names import said
-from tuner.report.words import NONE, money, money_interval, number
+from tuner.report.words import NONE, money, number
 
 STANDINGS = {
     CaptureStanding.FITS: "fits",
@@ -27,9 +27,12 @@ PARTS = {
     "minimum:base": "Kept warm: base traffic",
     "minimum:burst": "Kept warm: burst until help arrives",
     "minimum:resilience": "Kept warm: resilience",
+    "above_minimum": "Above the minimum",
+    "instances": "Instances",
     "schedule": "Schedule",
     "off_hours": "Off-hours",
     "data_capture": "Data capture",
+    "total": "Total",
 }
 
 
@@ -40,7 +43,7 @@ def cost_tables(recommendation: Recommendation | None) -> tuple[Table, ...]:
     tables = []
     costs = costs_of(recommendation)
     if costs is not None:
-        tables.append(_knobs(costs))
+        tables += [t for t in (_bill(costs), _knobs(costs)) if t.rows]
     if recommendation.data_capture is not None:
         tables.append(_capture(recommendation.data_capture))
     actions = recommendation.scheduled_actions
@@ -60,31 +63,44 @@ def cost_tables(recommendation: Recommendation | None) -> tuple[Table, ...]:
     return tuple(tables)
 
 
-def _knobs(costs: Costs) -> Table:
-    rows = [_part(p) for p in costs.parts]
-    total = (
-        "Total",
-        money_interval(costs.total_per_month),
-        f"The recommended policy{' and what is marked as added' if _added(costs) else ''}; "
-        f"{money_interval(costs.total_per_million)} per million requests.",
-    )
+def _bill(costs: Costs) -> Table:
+    """The parts that add up to the month's bill."""
+    rows = [_line(costs, p, p.usd_per_month) for p in costs.parts if p.in_total]
+    total = CostPart("total", costs.total_per_month, "The sum of these rows.")
     return Table(
-        "What each knob is worth in a month",
-        ("Knob", "USD per month", "What it is"),
-        (*rows, total),
+        "The recommended bill, part by part",
+        ("Part", "USD per month", "per million requests", "What it is"),
+        (*rows, _line(costs, total, costs.total_per_month)),
     )
 
 
-def _added(costs: Costs) -> bool:
-    return any(p.in_total for p in costs.parts)
+def _line(costs: Costs, part: CostPart, cost: Interval) -> tuple[str, ...]:
+    million = costs.per_million(cost)
+    each = NONE if million is None else f"{million.mid:.3f}"
+    return _name(part), amount(cost), each, part.sentence
 
 
-def _part(part: CostPart) -> tuple[str, ...]:
-    name = PARTS.get(part.name, said(part.name)) + (" (added)" if part.in_total else "")
-    text = money(part.usd_per_month.mid) if part.name.startswith("minimum:") else signed(
-        part.usd_per_month
+def _knobs(costs: Costs) -> Table:
+    """What the recommendation saves or costs against doing otherwise."""
+    return Table(
+        "What each knob is worth, against doing otherwise",
+        ("Knob", "USD per month", "What it is"),
+        tuple((_name(p), signed(p.usd_per_month), p.sentence) for p in costs.parts
+              if not p.in_total),
     )  # fmt: skip
-    return name, text, part.sentence
+
+
+def _name(part: CostPart) -> str:
+    return PARTS.get(part.name) or said(part.name)
+
+
+def amount(value: Interval) -> str:
+    """``$1,234.56 ($1,230 to $1,240)``: to the cent, so that a column can be added up."""
+    text = ("−" if value.mid < 0.0 else "") + f"${abs(value.mid):,.2f}"
+    if value.low == value.high:
+        return text
+    ends = signed(Interval(value.low, value.mid, value.high)).partition(" (")[2]
+    return f"{text} ({ends.replace('+', '')}"
 
 
 def signed(value: Interval) -> str:
