@@ -7,10 +7,8 @@ longer. Pairs of streams through the same queue, off and on, go through the comp
 
 from __future__ import annotations
 
-import csv
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 from figures import Row, main, row
@@ -20,7 +18,6 @@ from tuner.recommend.data_capture import CaptureLoad, capture_cost
 from tuner.stats.paired import PairedRatio, compare_paired
 from tuner.stats.requests import FloatArray, RequestLog
 
-RECOMMENDER = Path(__file__).parents[1] / "recommend" / "inference_recommender.csv"
 GB = 1024.0**3
 EXAMPLES = (
     # name, load, sampling percent, retention days, USD a month by hand
@@ -96,7 +93,6 @@ def rows(quick: bool) -> list[Row]:
     for name, load, percent, days, by_hand in EXAMPLES:
         ours = capture_cost(load, percent, retention_days=days).usd_per_month
         found.append(row(f"capture cost: {name}, off by", abs(ours / by_hand - 1.0), at_most=0.01))
-    found.append(_published())
     lanes = 40 if quick else 400
     p99, mean = true_ratios(40 if quick else 200)
     slower, same = pairs(SHARE, lanes, 1), pairs(0.0, lanes, 2)
@@ -122,21 +118,6 @@ def rows(quick: bool) -> list[Row]:
     limit = 0.05 + 3.0 * math.sqrt(0.05 * 0.95 / lanes)
     found.append(row("capture effect: false alarms without any", false, at_most=limit))
     return found
-
-
-def _published() -> Row:
-    """Inference Recommender's printed costs per inference from price and maximum invocations."""
-    with RECOMMENDER.open() as file:
-        table = list(csv.DictReader(file))
-    good = 0
-    for line in table:
-        printed = line["cost_per_inference_usd"]
-        ours = float(line["cost_per_hour_usd"]) / (float(line["max_invocations_per_min"]) * 60.0)
-        mantissa, _, exponent = printed.partition("e")
-        last = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
-        good += abs(ours - float(printed)) <= max(0.5005 * last, 1e-6 * float(printed))
-    name = f"published Inference Recommender costs reproduced, of {len(table)}"
-    return row(name, good, "rows", at_least=len(table))
 
 
 if __name__ == "__main__":

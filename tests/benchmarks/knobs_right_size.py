@@ -11,6 +11,7 @@ the same price and measured anew: a tie by construction.
 
 from __future__ import annotations
 
+import csv
 import heapq
 import json
 import math
@@ -34,11 +35,12 @@ from tuner.fleet.spec import FleetSpec, InstanceSpec
 from tuner.recommend.constraints import Constraints
 from tuner.recommend.prices import Price, PriceTable
 from tuner.recommend.recommend import recommend
-from tuner.recommend.right_size import MeasuredType, right_size
+from tuner.recommend.right_size import MeasuredType, right_size, usd_per_million
 from tuner.recommend.types import Resilience, Standing
 from tuner.slo import LatencyObjective, Slo
 from tuner.workload.shapes import sample_day
 
+RECOMMENDER = Path(__file__).parents[1] / "recommend" / "inference_recommender.csv"
 SLO = Slo((LatencyObjective(0.99, 0.120),))
 PEAK_PER_MIN = 600_000.0
 LAG_S = 240.0
@@ -245,7 +247,24 @@ def summary(found: list[Outcome]) -> list[Row]:
         row("right-sizing: capacity off the truth, median", float(np.median(off))),
         row("right-sizing: sets of six campaigns", len(found), "sets"),
         row("right-sizing: one set, median", float(np.median([o.seconds for o in found])), "s"),
+        published(),
     ]
+
+
+def published() -> Row:
+    """Inference Recommender's printed costs per inference from price and maximum invocations."""
+    with RECOMMENDER.open(newline="") as file:
+        table = list(csv.DictReader(file))
+    good = 0
+    for line in table:
+        printed = line["cost_per_inference_usd"]
+        per_hour = float(line["max_invocations_per_min"]) * 60.0
+        ours = usd_per_million(float(line["cost_per_hour_usd"]), per_hour) / 1e6
+        mantissa, _, exponent = printed.partition("e")
+        last = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+        good += abs(ours - float(printed)) <= max(0.5005 * last, 1e-6 * float(printed))
+    name = f"right-sizing: published Inference Recommender costs reproduced, of {len(table)}"
+    return row(name, good, "rows", at_least=len(table))
 
 
 def run() -> int:
