@@ -11,8 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tuner.campaign.evidence import needs_requests
 from tuner.campaign.types import StageResult
@@ -279,15 +281,10 @@ def minutes_to_see(sd_ln: float, test: CanaryTest, *, chance: float = 0.9) -> in
     standard error, and the radius by that of the standard deviation it is made from, one part
     in sqrt(2 (n - 1)) for normal differences.
     """
-    from scipy.special import ndtri
-
-    n = np.unique(np.geomspace(START, LONGEST_MINUTES, 4000).astype(np.int64))
     if sd_ln == 0.0:
         return START
-    radius = mean_radius(n, sd_ln, level=test.level)
-    spread = np.sqrt(sd_ln**2 / n + radius**2 / (2.0 * (n - 1.0)))
-    reach: FloatArray = radius + float(ndtri(chance)) * spread
-    enough = n[reach < test.ln_limit]
+    n, reach = _reach(test.level, chance)
+    enough = n[sd_ln * reach < test.ln_limit]
     if not enough.size:
         raise InsufficientDataError(
             "no test of a reasonable length can see this slow-down",
@@ -295,3 +292,14 @@ def minutes_to_see(sd_ln: float, test: CanaryTest, *, chance: float = 0.9) -> in
             hint="ask for a larger slow-down, or offer a higher rate",
         )
     return int(enough[0])
+
+
+@cache
+def _reach(level: float, chance: float) -> tuple[NDArray[np.int64], FloatArray]:
+    """Minutes, and the difference seen by then, in standard deviations of one minute."""
+    from scipy.special import ndtri
+
+    n = np.unique(np.geomspace(START, LONGEST_MINUTES, 4000).astype(np.int64))
+    radius = mean_radius(n, 1.0, level=level)
+    spread = np.sqrt(1.0 / n + radius**2 / (2.0 * (n - 1.0)))
+    return n, np.asarray(radius + float(ndtri(chance)) * spread)
