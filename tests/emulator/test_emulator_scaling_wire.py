@@ -8,7 +8,7 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
-from emulator_harness import Start, ThreadedEmulator, wait_for
+from emulator_harness import MadeUpTime, Start, ThreadedEmulator, wait_for
 
 FAST = """
 minute_seconds = 0.5
@@ -73,11 +73,10 @@ class Load:
         self._thread.join()
 
 
-def test_target_tracking_scales_out_and_in(start: Start) -> None:
-    emulator = start(FAST.replace("0.5", "0.25").replace("lag_s = 30", "lag_s = 240"))
+def test_target_tracking_scales_out_and_in(start: Start, made_up_time: MadeUpTime) -> None:
+    emulator, minute_s = start(FAST), 0.5
     scaling = emulator.client("application-autoscaling")
     scaling.register_scalable_target(**resource(emulator), MinCapacity=1, MaxCapacity=4)
-    # 120 requests a second are 7200 a minute on every clock: 3 instances at 2600 each.
     put = scaling.put_scaling_policy(
         **resource(emulator),
         PolicyName="keep",
@@ -87,34 +86,38 @@ def test_target_tracking_scales_out_and_in(start: Start) -> None:
         ),
     )
     assert len(put["Alarms"]) == 2
-    began = dt.datetime.now(dt.UTC)
-    with Load(emulator, 120.0):
-        status, count, desired = wait_for(
-            lambda: (seen := current(emulator))[2] > 1 and seen, timeout_s=15
-        )
-        assert (status, count) == ("Updating", 1)
-        # A machine that is busy sends less than was asked.
-        assert desired in (2, 3, 4)
-        wait_for(lambda: current(emulator)[0] == "InService")
-        assert current(emulator)[1] in (2, 3, 4)
+    runtime = emulator.client("sagemaker-runtime")
+    began = made_up_time.time()
+    counts = []
+    for number in range(300):
+        # 120 requests a second are 7200 a minute on every clock: 3 instances at 2600 each.
+        made_up_time.move(emulator, 1 / 120)
+        runtime.invoke_endpoint(EndpointName=emulator.endpoint, Body=b"{}")["Body"].read()
+        if number % 6 == 5:
+            counts.append(current(emulator))
+    assert list(dict.fromkeys(counts)) == [
+        ("InService", 1, 1), ("Updating", 1, 3), ("InService", 3, 3)
+    ]  # fmt: skip
     alarms = emulator.client("cloudwatch").describe_alarms()["MetricAlarms"]
     assert {a["AlarmName"] for a in alarms} == {a["AlarmName"] for a in put["Alarms"]}
     assert {a["Threshold"] for a in alarms} == {2600.0, 2340.0}
-    activities = wait_for(
-        lambda: [
-            a
-            for a in scaling.describe_scaling_activities(**resource(emulator))["ScalingActivities"]
-            if a["StatusCode"] == "Successful"
-        ]
-    )
-    first = activities[-1]
-    assert first["Description"].startswith("Setting desired instance count to")
-    assert first["EndTime"] > first["StartTime"]
+    (out,) = scaling.describe_scaling_activities(**resource(emulator))["ScalingActivities"]
+    assert out["StatusCode"] == "Successful"
+    assert out["Description"] == "Setting desired instance count to 3."
     # Three datapoints above the target, the first perhaps of a minute that had begun.
-    assert (first["StartTime"] - began).total_seconds() >= 2 * 0.25
-    assert first["StartTime"] < dt.datetime.now(dt.UTC)
-    # Without traffic the variant publishes zeros, and 15 quiet minutes scale it in.
-    wait_for(lambda: current(emulator) == ("InService", 1, 1), timeout_s=25)
+    ordered = (out["StartTime"].timestamp() - began) / minute_s
+    assert 2.0 <= ordered <= 4.2
+    # Half a control minute of launch, and a look at it.
+    assert 0.5 <= (out["EndTime"] - out["StartTime"]).total_seconds() / minute_s <= 0.7
+    # Without traffic the variant publishes zeros; 15 quiet minutes scale it in, no fewer.
+    quiet = 0
+    while current(emulator)[2] == 3:
+        made_up_time.move(emulator, minute_s)
+        quiet += 1
+        assert quiet < 30
+    assert 15 <= quiet <= 17
+    made_up_time.move(emulator, minute_s)
+    assert current(emulator) == ("InService", 1, 1)
 
 
 def test_concurrency_policy_scales_out_on_ten_second_datapoints(start: Start) -> None:
