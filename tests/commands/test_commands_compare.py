@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     """A run directory of a fleet whose service is so much slower than the demo's."""
     monkeypatch.chdir(tmp_path)
 
-    def make(name: str, slower: float, seed: int, *, duration_s: float = 60.0) -> Path:
+    def make(
+        name: str, slower: float, seed: int, *, duration_s: float = 60.0, **health: object
+    ) -> Path:
         service = ServiceTime.lognormal(0.02 * slower, 0.6)
         backend = VirtualBackend(FleetSpec(InstanceSpec(service, workers=4)), seed=seed)
         meta = {
@@ -62,7 +65,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
                 spec = StageSpec(
                     i, StageKind.MEASURE, 1, rate, duration_s, 5.0, "poisson", seed * 9 + i, ""
                 )
-                run.add_stage(backend.measure(spec))
+                result = backend.measure(spec)
+                run.add_stage(replace(result, health=replace(result.health, **health)))
         return tmp_path / name
 
     return make
@@ -117,6 +121,21 @@ def test_short_runs_say_that_they_do_not_know(
     code, out, _ = compared(capsys, before, after, "--no-capacity", "--slower-by", "0.01")
     assert code == 4
     assert out.startswith("Not known")
+
+
+def test_stages_that_cannot_be_compared_are_counted_with_the_reason(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = made("before", 1.0, 1, duration_s=5.0)
+    closed = made("closed", 1.0, 2, duration_s=5.0, open_loop=False)
+    code, _, err = compared(capsys, before, closed)
+    assert code == 4
+    assert "3 of the 3 stages of closed are closed-loop and not compared" in err
+    assert "no load in common" in err
+    void = made("void", 1.0, 3, duration_s=5.0, void_reasons=("slow",))
+    code, _, err = compared(capsys, before, void)
+    assert code == 4
+    assert "3 of the 3 stages of void were limited by the generator" in err
 
 
 def test_capacities_are_compared_where_both_are_known(

@@ -25,8 +25,8 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     paths = (Path(args.baseline), Path(args.candidate))
     remind(ui, *paths)
     runs = (read_run(paths[0]), read_run(paths[1]))
-    for difference in _differences(*runs):
-        ui.warn(difference)
+    for remark in (*_differences(*runs), *left_out(runs[0]), *left_out(runs[1])):
+        ui.warn(remark)
     slo = runs[0].plan.slo
     capacity = None if args.no_capacity else _capacities(runs, ui)
     found = compare(
@@ -77,6 +77,25 @@ def _differences(baseline: Recorded, candidate: Recorded) -> list[str]:
         ),
     ]
     return [f"the runs differ in {name}: {a} and {b}" for name, a, b in rows if a != b]
+
+
+def left_out(run: Recorded) -> list[str]:
+    """Which stages of a run cannot be compared, and why."""
+    closed = sum(not s.health.open_loop for s in run.stages)
+    void = sum(s.void for s in run.stages)
+    said = []
+    if closed:
+        said.append(
+            f"{closed} of the {len(run.stages)} stages of {run.path.name} are closed-loop and not "
+            "compared: users that wait for answers send less to a slower endpoint, which hides "
+            "how slow it is"
+        )
+    if void:
+        said.append(
+            f"{void} of the {len(run.stages)} stages of {run.path.name} were limited by the "
+            "generator and are not compared"
+        )
+    return said
 
 
 def _about(run: Recorded) -> dict[str, object]:
