@@ -97,7 +97,7 @@ variable "predefined_metric_type" {
 }
 
 variable "customized_metric" {
-  description = "CloudWatch metric of the variant to track instead of a predefined one. CPUUtilization runs from 0 to 100 times the number of vCPUs."
+  description = "CloudWatch metric of the variant to track instead of a predefined one. CPUUtilization runs from 0 to 100 times the number of vCPUs, GPUUtilization and GPUMemoryUtilization from 0 to 100 times the number of GPUs, MemoryUtilization from 0 to 100."
   type = object({
     metric_name = string
     namespace   = optional(string, "/aws/sagemaker/Endpoints")
