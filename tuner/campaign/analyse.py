@@ -10,7 +10,7 @@ import numpy as np
 
 from tuner.campaign.direct import DirectEstimate, direct, held_up_to
 from tuner.campaign.errors_limit import error_limit
-from tuner.campaign.evidence import failure_share, measured, sound
+from tuner.campaign.evidence import measured, sound, steady_failures
 from tuner.campaign.mix import offered_shares, production_shares
 from tuner.campaign.model_based import estimate
 from tuner.campaign.refusals import (
@@ -312,7 +312,7 @@ def _combined(
         method=first.method,
         by_count=tuple(by_count),
         ensemble=ensemble,
-        table=_table(answers, shared, failure_share(case.results)),
+        table=_table(answers, shared, steady_failures(case.results).share),
         floor_s=fit.model.floor_s if understood and fit else blank.floor_s,
         demand_quantile_s=demand_quantiles(fit.model.demand_s, 200)
         if understood and fit

@@ -22,7 +22,7 @@ _T = 2.06
 _STRUCTURE = ("batching", "state", "order")
 _FINAL_NOISE = 0.006
 _FAILING = 5.0
-"""A ramp step is beyond doubt when five times the allowance is late."""
+"""A ramp step is beyond doubt when the odds of being late are five times those allowed."""
 _LEAST_LATE = 10
 
 
@@ -52,8 +52,7 @@ class Assessment:
     @property
     def drifting(self) -> str | None:
         """What is seen when nothing but a lasting drift stands against the server."""
-        failed = [] if self.fit is None else [g for g in self.fit.gates if not g.passed]
-        return failed[0].sentence if [g.name for g in failed] == ["drift"] else None
+        return drift_sentence(self.fit)
 
     @property
     def half_width(self) -> float:
@@ -76,6 +75,12 @@ class Assessment:
             for e in self.estimates
             for gate in verification(fit, e, stages, self.config.routing, rng, requests=40_000)[0]
         )
+
+
+def drift_sentence(fit: ServerFit | None) -> str | None:
+    """What is seen of a lasting drift; None when anything else stands against the server."""
+    failed = [] if fit is None else [g for g in fit.gates if not g.passed]
+    return failed[0].sentence if [g.name for g in failed] == ["drift"] else None
 
 
 def assess(config: CampaignConfig, results: Sequence[StageResult]) -> Assessment:
@@ -102,13 +107,14 @@ def failing_for_certain(result: StageResult, slo: Slo) -> bool:
         return True
     for objective in slo.objectives:
         share = evidence(result, objective).share
-        if share.count >= _LEAST_LATE and share.count > _FAILING * objective.allowance * share.n:
+        if _beyond_doubt(share.count, share.n, objective.allowance):
             return True
     ceiling = slo.max_error_rate
-    failed = result.failures
-    return (
-        ceiling is not None and failed >= _LEAST_LATE and failed > 5.0 * ceiling * result.requests
-    )
+    return ceiling is not None and _beyond_doubt(result.failures, result.requests, ceiling)
+
+
+def _beyond_doubt(count: int, n: int, allowed: float) -> bool:
+    return count >= _LEAST_LATE and count * (1.0 - allowed) > _FAILING * allowed * (n - count)
 
 
 def lowest_start_per_s(look: StageResult) -> float:

@@ -20,6 +20,9 @@ from tuner.stats.steady import BACKLOG_LIMIT, TREND_Z_LIMIT, mann_kendall_z, ove
 RECOVERY_LIMIT = 100_000
 """Requests used to recover the server: more would not narrow the answer by a per mille."""
 
+_LEAST_AT_LOW = 500
+_FAILURE_Z = 4.0
+
 _WORK = (Outcome.OK, Outcome.MODEL_ERROR)
 """Outcomes that kept a worker busy."""
 
@@ -142,11 +145,49 @@ def _slow_in_windows(result: StageResult, threshold_s: float) -> NDArray[np.bool
     return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
 
 
-def failure_share(results: Sequence[StageResult]) -> float:
-    """Failures over requests in the stages that were not overloaded."""
-    kept = [r for r in measured(results) if not overloaded(r)]
-    total = sum(r.requests for r in kept)
-    return sum(r.failures for r in kept) / total if total else 0.0
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Requests that fail whatever the load, of how many."""
+
+    count: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """Failures over requests; 0 without requests."""
+        return self.count / self.of if self.of else 0.0
+
+    def drawn(self, rng: np.random.Generator) -> float:
+        """A share that could have shown these failures; 0 where none was seen."""
+        if not self.count:
+            return 0.0
+        return float(rng.beta(self.count + 0.5, self.of - self.count + 0.5))
+
+
+def steady_failures(results: Sequence[StageResult]) -> Failures:
+    """Failures in stages that were not overloaded.
+
+    Timeouts and refusals that come with load belong to the load, not to the server: when the
+    higher half of the loads fails more often for certain, only the lower half counts.
+    """
+    kept = sorted(
+        (r for r in measured(results) if not overloaded(r)),
+        key=lambda r: r.rate_per_instance_per_s,
+    )
+    if not kept:
+        return Failures(0, 0)
+    middle = 0.5 * kept[-1].rate_per_instance_per_s
+    low = _failures([r for r in kept if r.rate_per_instance_per_s <= middle] or kept[:1])
+    every = _failures(kept)
+    high = Failures(every.count - low.count, every.of - low.of)
+    if not high.of or low.of < _LEAST_AT_LOW:
+        return every
+    spread = math.sqrt(every.share * (1.0 / low.of + 1.0 / high.of))
+    return low if high.share - low.share > _FAILURE_Z * spread else every
+
+
+def _failures(results: Sequence[StageResult]) -> Failures:
+    return Failures(sum(r.failures for r in results), sum(r.requests for r in results))
 
 
 def segments(results: Sequence[StageResult]) -> tuple[Segment, ...]:

@@ -5,19 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 
+from tuner.campaign.assess import drift_sentence
 from tuner.campaign.config import CampaignConfig
 from tuner.campaign.direct import enough
-from tuner.campaign.evidence import evidence, measured
-from tuner.campaign.regression import LocalFit, bracket, fit_local, half_width
+from tuner.campaign.evidence import StageEvidence, evidence, measured
+from tuner.campaign.regression import LocalFit, bracket, fit_local, half_width, rough_crossing
+from tuner.campaign.server import fit_server
 from tuner.campaign.talk import Ask, Finished
 from tuner.campaign.types import Routing, StageKind, StageResult
 from tuner.slo import LatencyObjective
+from tuner.units import s_to_min
 
 _CYCLE = (-0.06, 0.0, 0.06)
 _STEP = 0.08
 _APPROACH = 3
-_MOST_WINDOWS = 40
+_NEAR = 0.07
+"""The approach is over when a window asks for a step no longer than this."""
+_MOST_WINDOWS = 60
 _SPOILED = 3
+_FUTILE_AFTER = 12
+_FUTILE = 15.0
+"""With this many windows done and that many more needed, the precision is not worth its
+minutes: a wider interval, and what would narrow it, is the answer."""
+_LATE_PER_WINDOW = 30.0
+_SHORTEST = 1.0 / 3.0
+"""A window at the limit need not be longer than this many late requests take, nor shorter
+than this part of the usual length: a fast endpoint is known sooner."""
 
 
 def hold_around(
@@ -28,13 +41,16 @@ def hold_around(
     The middle window repeats one load, an anchor: a server that changes shows there.
     """
     theta = math.log(start_per_s)
-    length = config.pace.local_s
+    length = _window_s(config, count, start_per_s)
     for _ in range(_APPROACH):
         text = f"approach the limit on {count}"
         result = yield Ask(StageKind.MEASURE, count, math.exp(theta), length, text)
         results.append(result)
         if not result.void:
-            theta += _towards(result, _binding(config, result))
+            step = _towards(result, _binding(config, result))
+            theta += step
+            if abs(step) <= _NEAR:
+                break
     spoiled = 0
     for window in range(_MOST_WINDOWS):
         offset = _CYCLE[window % len(_CYCLE)]
@@ -47,6 +63,10 @@ def hold_around(
             return Finished("generator", f"the generator cannot hold the limit on {count}")
         if result.void:
             continue
+        if offset == _CYCLE[-1]:
+            drift = drift_sentence(fit_server(results)[0])
+            if drift is not None:
+                return Finished("drift", drift)
         fit = _fit(config, results, count, theta)
         if fit is None:
             theta += max(-_STEP, min(_STEP, _towards(result, _binding(config, result))))
@@ -55,8 +75,28 @@ def hold_around(
         half = half_width(fit, config.level)
         if enough(fit) and half < config.precision and abs(wanted) < 0.03:
             return Finished("precision", f"the limit on {count} is known to {half:.1%}")
+        missing = fit.windows * ((half / config.precision) ** 2 - 1.0)
+        if enough(fit) and fit.windows >= _FUTILE_AFTER and missing > _FUTILE:
+            more = s_to_min(missing * length)
+            return Finished(
+                "not_reached",
+                f"the limit on {count} is known to {half:.1%}; {config.precision:.0%} would take "
+                f"about {more:.0f} more minutes around it",
+            )
         theta += wanted
     return Finished("not_reached", f"the precision was not reached in {_MOST_WINDOWS} windows")
+
+
+def _window_s(config: CampaignConfig, count: int, rate_per_s: float) -> float:
+    """Length of a window at this load per instance, by its rarest late requests.
+
+    Behind a router that balances, late requests come in bursts of hundreds: there it stays.
+    """
+    if count > 1 and config.routing is not Routing.RANDOM:
+        return config.pace.local_s
+    rarest = min(o.allowance for o in config.slo.objectives)
+    enough_s = _LATE_PER_WINDOW / (rarest * rate_per_s * count)
+    return max(min(enough_s, config.pace.local_s), _SHORTEST * config.pace.local_s)
 
 
 def _binding(config: CampaignConfig, result: StageResult) -> LatencyObjective:
@@ -79,16 +119,38 @@ def _towards(result: StageResult, objective: LatencyObjective) -> float:
     return max(-0.15, min(0.12, -distance / 12.0))
 
 
+def start_of(
+    config: CampaignConfig, results: Sequence[StageResult], count: int, otherwise_per_s: float
+) -> float:
+    """Where to begin: the least rough crossing over the objectives, by all stages so far."""
+    found = []
+    for objective in config.slo.objectives:
+        rough = rough_crossing(_stages(config, results, count, objective), objective.allowance)
+        if rough is not None:
+            found.append(rough)
+    return min(found, default=otherwise_per_s)
+
+
+def _stages(
+    config: CampaignConfig,
+    results: Sequence[StageResult],
+    count: int,
+    objective: LatencyObjective,
+) -> list[StageEvidence]:
+    """Stages of the law at this count; under RANDOM routing every count has the same."""
+    return [
+        evidence(r, objective)
+        for r in measured(results)
+        if config.routing is Routing.RANDOM or r.spec.instance_count == count
+    ]
+
+
 def _fit(
     config: CampaignConfig, results: Sequence[StageResult], count: int, theta: float
 ) -> LocalFit | None:
     fits = []
     for objective in config.slo.objectives:
-        stages = [
-            evidence(r, objective)
-            for r in measured(results)
-            if config.routing is Routing.RANDOM or r.spec.instance_count == count
-        ]
+        stages = _stages(config, results, count, objective)
         span = bracket(stages, objective.allowance)
         start = span.mid_per_s if span.bounded else math.exp(theta)
         fit = fit_local(stages, objective.allowance, start)

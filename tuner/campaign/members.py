@@ -45,9 +45,8 @@ def shifts(
     servers = [model, *others]
     demand = np.stack([demand_quantiles(s.demand_s, _POINTS) for s in servers])
     room = objective.threshold_s - np.array([s.floor_s for s in servers])[:, None] - demand
-    fail = model.failure_share
-    goal = (objective.allowance - fail) / (1.0 - fail)
-
+    fail = np.array([s.failure_share for s in servers])
+    goal = np.maximum((objective.allowance - fail) / (1.0 - fail), 1e-9)
     workers = np.array([float(s.workers) for s in servers])
 
     def late(rate: FloatArray, factor: float, rows: slice) -> FloatArray:
@@ -58,7 +57,7 @@ def shifts(
     first = np.array([at.rate_per_s])
     for _ in range(_HALVINGS):
         factor = math.exp(0.5 * (low + high))
-        above = float(late(first, factor, slice(0, 1))[0]) > goal
+        above = float(late(first, factor, slice(0, 1))[0]) > goal[0]
         low, high = (low, math.log(factor)) if above else (math.log(factor), high)
     below = np.full(len(servers), at.rate_per_s * (1.0 - _REACH))
     above_ = np.minimum(at.rate_per_s * (1.0 + _REACH), 0.999 * workers / demand.mean(axis=1))

@@ -56,6 +56,8 @@ class ModelEstimate:
     lean
         How many standard deviations of resampling the lower end moves down, because a
         sample that misses the heaviest requests looks faster and surer than it is.
+    log_most
+        ln capacity that no count can pass: every worker always busy.
     """
 
     objective: LatencyObjective
@@ -67,6 +69,7 @@ class ModelEstimate:
     noise: float
     crossings: tuple[tuple[int, Crossing], ...]
     lean: float = 0.0
+    log_most: float = math.inf
 
     @property
     def resampling(self) -> float:
@@ -86,6 +89,9 @@ class ModelEstimate:
         tail = 0.5 * (1.0 - level)
         low, mid, high = (self._quantile(at, q) for q in (tail, 0.5, 1.0 - tail))
         low -= self.lean * float(self.log_resampled[:, at].std(ddof=1))
+        high = min(high, self.log_most)
+        mid = min(mid, high)
+        low = min(low, mid)
         return Interval(math.exp(low), math.exp(mid), math.exp(high), level)
 
     def doubted(self, extra: float) -> ModelEstimate:
@@ -99,7 +105,7 @@ class ModelEstimate:
         picked = np.minimum(np.searchsorted(np.cumsum(self.chance), at), len(self.chance) - 1)
         away = self.log_resampled - self.log_resampled.mean(axis=0)
         noise = self.noise * rng.standard_normal((count, 1))
-        return np.asarray(self.log_plausible[picked] + away + noise)
+        return np.asarray(np.minimum(self.log_plausible[picked] + away + noise, self.log_most))
 
     def _centre(self, at: int) -> float:
         return float(self.chance @ self.log_plausible[:, at])
@@ -166,6 +172,7 @@ def estimate(
         _noise(simulated),
         tuple(simulated),
         _lean(fit.work.demand_s),
+        full + _T * float(larger[len(chance) :].std(ddof=1)),
     )
     medians = [found.interval(n, 0.95).mid for n in counts]
     return replace(found, rate_per_s=np.array(medians))

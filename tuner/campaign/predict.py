@@ -229,7 +229,7 @@ class _Run:
         loads = len(rates_per_s)
         lanes = 240 if pooled == 1 else 64
         steps = max(requests // lanes, 400)
-        warm = _warm_up_steps(model, float(rates_per_s.max()), steps)
+        warm = warm_up_steps(model, float(rates_per_s.max()), steps)
         gap = rng.standard_exponential((steps + warm, lanes))
         picks = rng.integers(len(model.demand_s), size=(steps + warm, lanes))
         demand = np.tile(model.demand_s[picks], loads)
@@ -275,7 +275,7 @@ class _Run:
         return float(np.std(shift, ddof=1)) / math.sqrt(_GROUPS)
 
 
-def _warm_up_steps(model: ServerModel, rate_per_s: float, steps: int) -> int:
+def warm_up_steps(model: ServerModel, rate_per_s: float, steps: int) -> int:
     """Arrivals until lanes that start empty forget it: three heavy-traffic relaxation times.
 
     References

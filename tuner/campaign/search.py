@@ -14,7 +14,7 @@ import numpy as np
 
 from tuner.campaign.assess import Assessment, assess, failing_for_certain, lowest_start_per_s
 from tuner.campaign.config import CampaignConfig, Limits, Pace, demo_config
-from tuner.campaign.local_search import hold_around
+from tuner.campaign.local_search import hold_around, start_of
 from tuner.campaign.talk import Ask, Conversation, Finished, Talk
 from tuner.campaign.types import ScaleEvent, StageKind, StageResult, StageSpec
 from tuner.campaign.warm import needs_more_warm_up
@@ -38,6 +38,8 @@ _VERIFY_AT = 0.97
 _SECOND_LOAD = 0.7
 _LOW_STEP_S = 60.0
 _SPOILED = 2
+_FUTILE = 2.0
+"""Windows are not added when about this many times all that may be added would be needed."""
 _AIM = 0.9
 """Aim a little below the half-width asked for: it is itself an estimate."""
 
@@ -150,7 +152,7 @@ def _search(config: CampaignConfig) -> Talk:
     now = assess(config, results)
     counts = config.instance_counts if config.routing.value != "RANDOM" else (base,)
     for count in reversed(counts):
-        centre = now.rate(count) if now.known else bracketed
+        centre = now.rate(count) if now.known else start_of(config, results, count, bracketed)
         finished = yield from hold_around(config, results, count, centre)
     return finished
 
@@ -198,7 +200,8 @@ def _ramp(
             return last_good
         if failing_for_certain(step, config.slo):
             if last_good > 0.0:
-                return math.sqrt(last_good * rate)
+                between = start_of(config, results, base, last_good)
+                return min(max(between, last_good), math.sqrt(last_good * rate))
             lower += 1
             if lower > 2:
                 return Finished("unreachable", "the SLO is missed even at the lowest load")
@@ -235,6 +238,7 @@ def _by_model(
     now = assess(config, results)
     if now.unreachable:
         return Finished("unreachable", "the SLO is missed even when no request waits")
+    now = yield from _look_again(config, results, now)
     if now.drifting is not None:
         return Finished("drift", now.drifting)
     # A verification is data too: before it, the limit need only be known well enough to aim.
@@ -243,6 +247,8 @@ def _by_model(
         now = yield from _verify(config, results, now)
     if now.known:
         now = yield from _narrow(config, results, now, _AIM * config.precision)
+    now = yield from _second_look(config, results, now, base)
+    now = yield from _look_again(config, results, now)
     if now.drifting is not None:
         return Finished("drift", now.drifting)
     if not (now.known and now.verified(results)):
@@ -253,6 +259,19 @@ def _by_model(
     return Finished("precision" if reached else "not_reached", sentence)
 
 
+def _look_again(
+    config: CampaignConfig, results: list[StageResult], now: Assessment
+) -> Generator[Ask, StageResult, Assessment]:
+    """Repeat the lowest safe load before a drift is believed: what it shows then is no chance."""
+    if now.drifting is None:
+        return now
+    held = [r for r in results if r.spec.kind is StageKind.MEASURE and not r.void]
+    rate = min(r.rate_per_instance_per_s for r in held)
+    text = "repeat a load: does the server change?"
+    results.append((yield Ask(StageKind.ANCHOR, 1, rate, config.pace.measure_s, text)))
+    return assess(config, results)
+
+
 def _narrow(
     config: CampaignConfig, results: list[StageResult], now: Assessment, goal: float
 ) -> Generator[Ask, StageResult, Assessment]:
@@ -261,21 +280,21 @@ def _narrow(
     while now.known and now.half_width > goal and extra < config.pace.extra_windows:
         rate = 0.85 * now.rate(1)
         text = f"narrow the interval from {now.half_width:.1%}"
-        length = _needed(config, now, results, goal)
+        needed, longest = _needed_s(now, results, goal), 2.0 * config.pace.measure_s
+        if needed > _FUTILE * longest * (config.pace.extra_windows - extra):
+            break
+        length = min(max(needed, 0.35 * config.pace.measure_s), longest)
         results.append((yield Ask(StageKind.MEASURE, 1, rate, length, text)))
         now = assess(config, results)
         extra += 1
     return now
 
 
-def _needed(
-    config: CampaignConfig, now: Assessment, results: Sequence[StageResult], goal: float
-) -> float:
-    """Seconds of one more window so that the precision is likely reached."""
+def _needed_s(now: Assessment, results: Sequence[StageResult], goal: float) -> float:
+    """Seconds of load at 85 % of the limit so that the precision is likely reached."""
     have = sum(r.spec.duration_s * r.spec.rate_per_s for r in results if r.spec.instance_count == 1)
     factor = (now.half_width / goal) ** 2 - 1.0
-    seconds = have * factor / (0.85 * now.rate(1))
-    return float(min(max(seconds, 0.35 * config.pace.measure_s), 2.0 * config.pace.measure_s))
+    return have * factor / (0.85 * now.rate(1))
 
 
 def _verify(
@@ -293,12 +312,23 @@ def _verify(
         text = f"verify the prediction on {count}"
         length = max(pace.least_verify_s, share * pace.verify_s / count)
         results.append((yield Ask(StageKind.VERIFY, count, _VERIFY_AT * limit, length, text)))
-        now = assess(config, results)
-        if now.known and not now.verified(results):
-            # A burst and a rough prediction look alike: more requests tell them apart.
-            text, rate = "a second look at the prediction", 0.85 * now.rate(count)
-            results.append((yield Ask(StageKind.MEASURE, count, rate, length, text)))
-            now = assess(config, results)
+        now = yield from _second_look(config, results, assess(config, results), count)
         if not now.known or not now.verified(results):
             return replace(now, estimates=())
     return now
+
+
+def _second_look(
+    config: CampaignConfig, results: list[StageResult], now: Assessment, count: int
+) -> Generator[Ask, StageResult, Assessment]:
+    """Hold load near the prediction once more when a stage speaks against it.
+
+    A burst of long requests and a wrong prediction look alike: more requests tell them apart.
+    """
+    if not now.known or now.verified(results):
+        return now
+    pace = config.pace
+    length = max(pace.least_verify_s, pace.verify_s / count)
+    rate, text = _VERIFY_AT * now.rate(count), f"a second look at the prediction on {count}"
+    results.append((yield Ask(StageKind.VERIFY, count, rate, length, text)))
+    return assess(config, results)

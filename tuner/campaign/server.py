@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.campaign.evidence import failure_share, segments
+from tuner.campaign.evidence import Failures, segments, steady_failures
 from tuner.campaign.predict import ServerModel
 from tuner.campaign.types import StageKind, StageResult
 from tuner.queueing.capacity import Gate
@@ -22,12 +22,17 @@ P_LIMIT = 3e-4
 EFFECT_LIMIT = 0.02
 """A dependence this small (2 % of demand between groups) is tolerated however significant:
 it moves capacity by less than the interval does, and real sockets always have some."""
-TREND_T_LIMIT = 3.6
+TREND_T_LIMIT = 3.1
 TREND_LIMIT = 0.04
 CLUMPED_LIMIT = 0.25
+OWN_T_LIMIT = 2.6
+OWN_PART = 0.5
+"""A drift is seen at equal load, too, and at least half as large as over all."""
 LEAST_WAITED = 0.01
 LEAST_DEMANDS = 400
-TIME_GATES = ("time", "noisy_neighbour", "cold_instance", "drift")
+PASSING_GATES = ("time", "noisy_neighbour", "cold_instance")
+"""What a longer look may find to have passed; a server that gets slower does not recover."""
+TIME_GATES = (*PASSING_GATES, "drift")
 _HOLD = "hold load around the limit: local regression needs no order of service"
 
 
@@ -45,12 +50,15 @@ class ServerFit:
         Probability of drawing each demand of ``work``, shape (n,); None is all alike.
     gates
         Every check, passed or not.
+    failures
+        What the model's share of failures was counted from.
     """
 
     work: RecoveredWork
     model: ServerModel
     weight: FloatArray | None
     gates: tuple[Gate, ...]
+    failures: Failures
 
     @property
     def passed(self) -> bool:
@@ -61,7 +69,11 @@ class ServerFit:
         """The same server had other requests come: blocks of time drawn again."""
         rows = self.work.resampled(rng)
         weight = None if self.weight is None else self.weight[rows]
-        return replace(self.model, demand_s=_weighted(self.work.demand_s[rows], weight))
+        return replace(
+            self.model,
+            demand_s=_weighted(self.work.demand_s[rows], weight),
+            failure_share=self.failures.drawn(rng),
+        )
 
     def plausible(self) -> tuple[tuple[float, ServerModel], ...]:
         """Servers with other workers or another floor that the requests leave open."""
@@ -77,6 +89,11 @@ class ServerFit:
             )
             for h in self.work.hypotheses
         )
+
+    def pools(self) -> tuple[FloatArray, ...]:
+        """Demands by payload class as they were offered, one array per class index."""
+        kinds = self.work.payload_class
+        return tuple(self.work.demand_s[kinds == k] for k in range(int(kinds.max()) + 1))
 
     def as_offered(self) -> ServerFit:
         """The same server under the mix of payload classes it was measured with."""
@@ -109,7 +126,7 @@ def fit_server(
     if (
         found is None
         or found.passed
-        or not any(g.name in TIME_GATES for g in gates if not g.passed)
+        or not any(g.name in PASSING_GATES for g in gates if not g.passed)
     ):
         return found, gates
     # What is slow at first is a cold instance: judge what came after the ramp alone.
@@ -132,11 +149,11 @@ def _fit(
     if work is None:
         return None, (_no_workers(),)
     weight = _class_weights(work.payload_class, class_weight)
-    model = ServerModel(
-        work.workers, work.floor_s, _weighted(work.demand_s, weight), failure_share(results)
-    )
+    failures = steady_failures(results)
+    demand_s = _weighted(work.demand_s, weight)
+    model = ServerModel(work.workers, work.floor_s, demand_s, failures.share)
     gates = _gates(work)
-    return ServerFit(work, model, weight, gates), gates
+    return ServerFit(work, model, weight, gates, failures), gates
 
 
 def _class_weights(
@@ -243,14 +260,23 @@ def _changes(work: RecoveredWork) -> bool:
     return _fails(work.time) or (abs(t) > TREND_T_LIMIT and abs(change) > TREND_LIMIT)
 
 
+def _by_load(work: RecoveredWork) -> bool:
+    """Whether a trend is that of the loads, which were offered one after another."""
+    change, t = work.trend
+    own, own_t = work.trend_within
+    found = abs(t) > TREND_T_LIMIT and abs(change) > TREND_LIMIT
+    return found and (abs(own_t) < OWN_T_LIMIT or own * change < OWN_PART * change * change)
+
+
 def _limit(name: str) -> str:
     return f"effect <= {EFFECT_LIMIT:g} or p >= {P_LIMIT:g} ({name})"
 
 
 def _state_gate(work: RecoveredWork) -> Gate:
     # A slow spell also fills the queue: what is left inside blocks of time is structure.
+    by_load = _by_load(work)
     in_time = _changes(work) and not _fails(work.state_within)
-    failed = _fails(work.state) and not in_time
+    failed = by_load or (_fails(work.state) and not in_time)
     return Gate(
         "state",
         not failed,

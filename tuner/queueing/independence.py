@@ -66,15 +66,24 @@ def centred(log: FloatArray, block: IntArray) -> FloatArray:
     return np.asarray(log - (np.bincount(block, weights=log) / count)[block])
 
 
-def trend(log: FloatArray, block: IntArray) -> tuple[float, float]:
-    """Least-squares change of ln demand over all blocks, and its t value."""
-    x = block / max(int(block.max(initial=0)), 1) - 0.5
-    x = x - x.mean()
+def trend(log: FloatArray, block: IntArray, cell: IntArray | None = None) -> tuple[float, float]:
+    """Least-squares change of ln demand over all blocks, and its t value.
+
+    Parameters
+    ----------
+    log, block
+        ln demand and its block of time, shape (n,).
+    cell
+        Group of each; the trend is then the one inside the groups.
+    """
+    whole = np.zeros(len(log), np.int64) if cell is None else cell
+    x = centred(block / max(int(block.max(initial=0)), 1), whole)
+    y = centred(log, whole)
     spread = float(np.sum(x * x))
     if spread <= 0.0 or len(log) < 3:
         return 0.0, 0.0
-    slope = float(np.sum(x * (log - log.mean()))) / spread
-    rest = float(np.std(log - log.mean() - slope * x)) or 1e-12
+    slope = float(np.sum(x * y)) / spread
+    rest = float(np.std(y - slope * x)) or 1e-12
     return slope, slope * spread**0.5 / rest
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tuner.queueing.hypotheses import Candidate, Hypothesis, weigh
 from tuner.queueing.independence import (
     MIN_GROUP,
+    STATE_BINS,
     GroupTest,
     centred,
     group_test,
@@ -89,6 +90,9 @@ class RecoveredWork:
         As ``state`` with the mean of each block taken out: what time does not explain.
     trend
         Change of ln demand from the first to the last measured request, with its t value.
+    trend_within
+        The same among requests that found as many on arrival and were followed by as many:
+        what the load does not explain.
     stay_s
         Time in flight, shape (n,).
     hypotheses
@@ -109,6 +113,7 @@ class RecoveredWork:
     future: GroupTest
     time: GroupTest
     trend: tuple[float, float]
+    trend_within: tuple[float, float]
     stay_s: FloatArray
     hypotheses: tuple[Hypothesis, ...]
 
@@ -309,6 +314,7 @@ class _Pool:
             future=self._future(centred(log, self.block), waits),
             time=self._time(log),
             trend=trend(log, self.block),
+            trend_within=trend(log, self.block, self.bins * STATE_BINS + quantile_bins(self.later)),
             stay_s=self.done_s - self.sent_s,
             hypotheses=hypotheses,
         )
