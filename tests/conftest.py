@@ -28,9 +28,10 @@ hypothesis.settings.load_profile("repeatable")
 
 LANES = {
     "e2e": "campaigns",
-    "test_commands_canary.py": "campaigns",
-    "test_commands_capture.py": "campaigns",
-    "test_commands_models.py": "campaigns",
+    "test_e2e_canary.py": "sockets",
+    "test_commands_canary.py": "sockets",
+    "test_commands_capture.py": "sockets",
+    "test_commands_models.py": "sockets",
     "load": "sockets",
     "emulator": "sockets",
 }
@@ -45,7 +46,7 @@ def pytest_configure() -> None:
 
 def lane_of(item: pytest.Item) -> str | None:
     """The lane of a test, or None if no clock matters to it."""
-    return LANES.get(item.path.parent.name) or LANES.get(item.path.name)
+    return LANES.get(item.path.name) or LANES.get(item.path.parent.name)
 
 
 @pytest.hookimpl(tryfirst=True)

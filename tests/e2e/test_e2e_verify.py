@@ -64,6 +64,7 @@ def applied(
     plan = ENDPOINT.format(url=emulator.url, minute=MINUTE_S)
     plan += QUICK_PLAN[len(QUICK_ENDPOINT) :]
     plan = plan.replace('shape = "sample_day"\n', "").replace("peak_per_min = 20000\n", "")
+    plan = plan.replace("max_send_lag_ms = 40", "max_send_lag_ms = 500")
     plan = plan.replace("[traffic]\n", '[traffic]\ncsv = "surges.csv"\n')
     plan = plan.replace("launch_lag_s = 240", f'launch_lag_s = {LAUNCH_LAG_S}\nlose = "none"')
     with Run.open(run) as journal:
