@@ -11,6 +11,7 @@ from typing import Any
 from tuner.autoscaling.activity import AlarmState
 from tuner.emulator.account import Account
 from tuner.emulator.errors import AwsError
+from tuner.emulator.metricmath import LONGEST_EXPRESSION, evaluate
 from tuner.emulator.metrics import GPU_NAMES, METRICS, MODEL_NAMES, Statistics, VariantMetrics
 from tuner.emulator.params import Params
 from tuner.emulator.scalingloop import ScalingLoop
@@ -50,6 +51,13 @@ def statistic(stat: str, values: Statistics) -> float:
     if match is None:
         raise _invalid(f"The value {stat} for parameter Stat is not supported.")
     return values.percentile(float(match[1]) / 100.0)
+
+
+def _label(query: Params) -> str:
+    """The metric's name, or an expression's id."""
+    stat = query.structure("MetricStat")
+    metric = None if stat is None else stat.structure("Metric")
+    return query.text("Id") if metric is None else metric.text("MetricName")
 
 
 def _invalid(message: str) -> AwsError:
@@ -166,33 +174,51 @@ class CloudWatch:
         queries = params.structures("MetricDataQueries", required=True)
         if not 1 <= len(queries) <= 500:
             raise _invalid("MetricDataQueries must have between 1 and 500 members.")
+        series = self._series_of(queries, start, end)
         results = []
         for query in queries:
-            query_id = query.text("Id", pattern=r"[a-z][a-zA-Z0-9_]*", longest=255)
-            stat = query.structure("MetricStat")
-            if stat is None:
-                raise _invalid("The emulator answers MetricStat queries, not expressions.")
-            metric = stat.structure("Metric") or Params({})
-            namespace, name = metric.text("Namespace"), metric.text("MetricName")
-            period = self._period(stat, name)
-            which = stat.text("Stat")
-            recorder = self._recorder(namespace, name, metric.structures("Dimensions"))
-            points = [] if recorder is None else self._points(recorder, name, period, start, end)
             if not query.flag("ReturnData", True):
                 continue
-            pairs = [(t, statistic(which, v)) for t, v in points][:most]
+            query_id = query.text("Id")
+            pairs = sorted(series[query_id].items())[:most]
             if order == "TimestampDescending":
                 pairs.reverse()
             results.append(
                 {
                     "Id": query_id,
-                    "Label": query.maybe_text("Label") or name,
+                    "Label": query.maybe_text("Label") or _label(query),
                     "Timestamps": [t for t, _ in pairs],
                     "Values": [v for _, v in pairs],
                     "StatusCode": "Complete",
                 }
             )
         return {"MetricDataResults": results, "Messages": []}
+
+    def _series_of(
+        self, queries: list[Params], start: float, end: float
+    ) -> dict[str, dict[float, float]]:
+        """Each query's values by time; expressions may use those before them."""
+        series: dict[str, dict[float, float]] = {}
+        periods: dict[str, float] = {}
+        for query in sorted(queries, key=lambda q: q.has("Expression")):
+            query_id = query.text("Id", pattern=r"[a-z][a-zA-Z0-9_]*", longest=255)
+            if query_id in series:
+                raise _invalid(f"The value {query_id} for parameter Id is used twice.")
+            stat = query.structure("MetricStat")
+            if (stat is None) is not query.has("Expression"):
+                raise _invalid("A MetricDataQuery has either a MetricStat or an Expression.")
+            if stat is None:
+                expression = query.text("Expression", longest=LONGEST_EXPRESSION)
+                series[query_id] = evaluate(query_id, expression, series, periods)
+                continue
+            metric = stat.structure("Metric") or Params({})
+            namespace, name = metric.text("Namespace"), metric.text("MetricName")
+            period, which = self._period(stat, name), stat.text("Stat")
+            recorder = self._recorder(namespace, name, metric.structures("Dimensions"))
+            points = [] if recorder is None else self._points(recorder, name, period, start, end)
+            series[query_id] = {t: statistic(which, v) for t, v in points}
+            periods[query_id] = float(period)
+        return series
 
     def _list_metrics(self, params: Params) -> Json:
         namespace, wanted = params.maybe_text("Namespace"), params.maybe_text("MetricName")
