@@ -162,3 +162,15 @@ def test_runs_that_cannot_be_compared_are_named(
     code, _, err = compared(capsys, before, tmp_path / "canary")
     assert code == 2
     assert "run of a canary" in err
+
+
+def test_what_else_differs_between_the_runs_is_said(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = (made(n, 1.0, i, duration_s=5.0) for i, n in enumerate(("b", "a"), 1))
+    for path, size in ((before, 100.0), (after, 5000.0)):
+        with Run.open(path) as run:
+            run.set_meta("payload_bytes", [size, None])
+    _, _, err = compared(capsys, before, after, "--no-capacity")
+    assert "the runs differ in mean request size: 100 bytes and 5,000 bytes" in err
+    assert "arrivals" not in err

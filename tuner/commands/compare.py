@@ -75,8 +75,17 @@ def _differences(baseline: Recorded, candidate: Recorded) -> list[str]:
             ", ".join(baseline.meta["payload_classes"]),
             ", ".join(candidate.meta["payload_classes"]),
         ),
+        ("mean request size", _body(baseline), _body(candidate)),
+        ("arrivals", baseline.plan.load.arrivals, candidate.plan.load.arrivals),
+        ("client timeout", f"{baseline.plan.timeout_s:g} s", f"{candidate.plan.timeout_s:g} s"),
     ]
     return [f"the runs differ in {name}: {a} and {b}" for name, a, b in rows if a != b]
+
+
+def _body(run: Recorded) -> str:
+    """Mean size of what was sent, as far as the journal knows."""
+    known = run.meta.get("payload_bytes")
+    return f"{known[0]:,.0f} bytes" if isinstance(known, list) else "unknown"
 
 
 def left_out(run: Recorded) -> list[str]:
