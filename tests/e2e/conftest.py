@@ -24,7 +24,7 @@ def tuner(tmp_path_factory: pytest.TempPathFactory) -> Tuner:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=170,
+            timeout=280,
             check=False,
         )
 
