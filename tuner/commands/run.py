@@ -34,6 +34,7 @@ from tuner.commands.worker import address_of
 from tuner.endpoints.protocol import CampaignEstimate, Finding
 from tuner.errors import EndpointError, InputError, RunDirectoryError, RunInterruptedError
 from tuner.load.own_latency import measure_own_latency
+from tuner.load.plan import EVERY_INTERFACE
 from tuner.load.session import LocustSession
 from tuner.plan.parse import Plan, load_plan
 from tuner.store.run import JOURNAL, Run
@@ -194,7 +195,8 @@ def _start_load(plan: Plan, session: LocustSession, ui: Ui, listen: tuple[str, i
     """
     if listen is not None:
         wait = "" if plan.load.workers else "; waiting for the first"
-        ui.say(f"workers join with: tuner worker --master {listen[0]}:{listen[1]}{wait}")
+        host = platform.node() if listen[0] in EVERY_INTERFACE else listen[0]
+        ui.say(f"workers join with: tuner worker --master {host}:{listen[1]}{wait}")
     session.start()
     if session.open_loop:
         return

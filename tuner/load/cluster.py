@@ -15,7 +15,7 @@ import gevent
 from tuner.errors import GeneratorError
 from tuner.load.closed import user_count
 from tuner.load.managed import ManagedEnvironment, machine_id
-from tuner.load.plan import SessionPlan
+from tuner.load.plan import EVERY_INTERFACE, SessionPlan
 from tuner.load.worker import CONFIG, DATA, STAGE, StageHand, share_of
 
 Send = Callable[[str, dict[str, Any], bytes], None]
@@ -23,7 +23,6 @@ START_WAIT_S = 30.0
 JOIN_WAIT_S = 600.0
 """Time for people to start workers on other machines."""
 
-EVERY_INTERFACE = ("*", "0.0.0.0")  # noqa: S104 - only compared with, never a default
 LEAD_S = 0.05
 SPREAD_S = 0.3
 """Time for a stage's message to reach every worker before the first arrival."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 from tuner.load.target import InvokeTarget
 from tuner.workload.payloads import Payload, PayloadSet
 
+EVERY_INTERFACE = ("*", "0.0.0.0")  # noqa: S104 - only compared with, never a default
 STALL_S = 5.0
 """A worker is lost if it is this late with its report."""
 
