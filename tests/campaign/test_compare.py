@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tuner.campaign.compare import Comparison, change_text, compare
+from tuner.campaign.changes import change_text
+from tuner.campaign.compare import Comparison, compare
 from tuner.campaign.types import StageKind, StageResult, StageSpec
 from tuner.campaign.virtual import VirtualBackend
 from tuner.errors import InsufficientDataError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tuner.campaign.compare import Change, Comparison, change_text, compare
+from tuner.campaign.changes import Change, change_text
+from tuner.campaign.compare import Comparison, compare
 from tuner.commands.answer import Recorded, capacity_of, date_of, read_run
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind

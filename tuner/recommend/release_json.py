@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tuner.campaign.canary import CanaryTest, Look
-from tuner.campaign.compare import Change, Comparison, StageChange
+from tuner.campaign.changes import Change
+from tuner.campaign.compare import Comparison, StageChange
 from tuner.recommend.as_json import SCHEMA_VERSION, dump_json
 from tuner.recommend.deployment import Alarm, Deployment
 from tuner.recommend.json_values import interval_json, number_value
