@@ -36,7 +36,8 @@ from tuner.store.run import Run
 TRUTH_PER_S = 59.962
 P99_MS = 300.0
 PATH = "/endpoints/known/invocations"
-CHAT = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}}]})
+CHOICE = {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}
+CHAT = json.dumps({"id": "1", "object": "chat.completion", "choices": [CHOICE]})
 SPEC = f"""\
 name = "known"
 [endpoint]
