@@ -74,7 +74,7 @@ p99_ms = 3000
 
 [load]
 body = "{}"
-max_send_lag_ms = 1000
+max_send_lag_ms = 300
 
 [canary]
 rate_per_s = 60
@@ -89,15 +89,15 @@ slower_by = 0.35
 def canary_plan(tmp_path: Path) -> Callable[[float], Path]:
     """Writes the plan of a canary in minutes of a second, by the service time of its candidate.
 
-    The baseline takes 100 ms: what a busy machine adds to both sides is little beside it.
+    The baseline takes 200 ms: what a busy machine adds to both sides is little beside it.
     """
 
     def write(candidate_ms: float) -> Path:
         text = preset_text("canary")
         for old, new in (
-            ("20.0", "100.0"),
+            ("20.0", "200.0"),
             ("21.6", f"{candidate_ms}"),
-            ("workers = 4", "workers = 64"),
+            ("workers = 4", "workers = 256"),
         ):
             assert old in text
             text = text.replace(old, new)

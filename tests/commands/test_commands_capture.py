@@ -47,7 +47,7 @@ p99_ms = 5000
 
 [load]
 body = "0123456789"
-max_send_lag_ms = 1000
+max_send_lag_ms = 150
 
 [traffic]
 peak_per_min = 1000

@@ -17,7 +17,7 @@ from e2e_tools import Tuner, command, environment
 def test_an_interrupted_canary_goes_on_to_an_all_clear(
     tmp_path: Path, tuner: Tuner, canary_plan: Callable[[float], Path]
 ) -> None:
-    plan, out = canary_plan(100.0), tmp_path / "run"
+    plan, out = canary_plan(200.0), tmp_path / "run"
     process = subprocess.Popen(
         command("canary", plan, "--out", out),
         cwd=tmp_path,
