@@ -47,6 +47,8 @@ shape = "sample_day"
 instance_type = "ml.m5.xlarge"
 launch_lag_s = 240
 max_capacity = 40
+today_target_per_min = 2000
+today_min_capacity = 4
 
 [[types]]
 instance_type = "ml.c5.xlarge"
@@ -157,6 +159,11 @@ def test_the_answer_is_the_cheapest_types_with_its_own_policy(measured: Path) ->
     assert rows["ml.c5.2xlarge"]["standing"] == "dominated"
     assert rows["ml.c5.2xlarge"]["price"]["usd_per_hour"] == 0.5
     assert document["policy"] == rows["ml.c5.xlarge"]["policy"]
+    # What is paid today is that of the plan's own type, whichever is taken.
+    assert document["today"]["reason"].startswith("On ml.m5.xlarge. ")
+    named = {p["name"]: p for p in document["costs"]["policies"]}
+    assert {"today", "recommended"} <= set(named)
+    assert "policy" in {p["name"] for p in document["costs"]["parts"]}
     tfvars = (measured / "terraform.tfvars").read_text()
     assert '"ml.c5.xlarge"' in tfvars
     page = (measured / "report.html").read_text()

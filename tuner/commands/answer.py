@@ -264,7 +264,9 @@ def _decided(recorded: Recorded, question: Question) -> tuple[Recorded, Recommen
         raise InsufficientDataError("no instance type has an answer", value=sized.sentence)
     run = runs[answers.index(best)]
     assert run is not None
-    return replace(run, path=recorded.path), with_sizing(best.recommendation, sized)
+    return replace(run, path=recorded.path), with_sizing(
+        best.recommendation, sized, answers[0].recommendation
+    )
 
 
 def _recommended(recorded: Recorded, question: Question) -> Recommendation:

@@ -78,18 +78,27 @@ def _price(answer: TypeAnswer) -> Price:
     return price
 
 
-def with_sizing(chosen: Recommendation, sized: RightSizing) -> Recommendation:
-    """The chosen type's recommendation, saying what it was held against."""
+def with_sizing(
+    chosen: Recommendation, sized: RightSizing, first: Recommendation | None
+) -> Recommendation:
+    """The chosen type's recommendation, saying what it was held against.
+
+    ``first`` is that of the plan's own type, the one in use today.
+    """
+    today = chosen.today
+    if today is None and first is not None and first.today is not None:
+        said = f"On {first.instance_type}. {first.today.reason}".strip()
+        today = replace(first.today, reason=said)
     weak = [
         f"The comparison takes {t.price.usd_per_hour:g} USD per hour for {t.name}, a price of "
         f"grade {t.price.grade} ({t.price.source}, {t.price.date}): tuner prices update."
         for t in sized.types
         if t.price.grade not in ("A", "given") and t.instance_type != chosen.instance_type
     ]
-    said = Statement("right_size", sized.sentence)
     return replace(
         chosen,
+        today=today,
         right_size=sized,
-        statements=(said, *chosen.statements),
+        statements=(Statement("right_size", sized.sentence), *chosen.statements),
         warnings=(*chosen.warnings, *weak),
     )

@@ -125,7 +125,6 @@ def type_table(sized: RightSizing) -> Table:
 
 
 def _type_row(cost: TypeCost) -> tuple[str, ...]:
-    per_million = cost.scaled_usd_per_million
     return (
         cost.name,
         STANDINGS[cost.standing],
@@ -135,7 +134,7 @@ def _type_row(cost: TypeCost) -> tuple[str, ...]:
         NONE if cost.static_count is None else f"{cost.static_count} instances",
         money_interval(cost.static_usd_per_month),
         money_interval(cost.scaled_usd_per_month),
-        money(None if per_million is None else per_million.high),
+        money_interval(cost.scaled_usd_per_million),
         cost.reason,
     )
 
