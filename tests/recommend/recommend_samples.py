@@ -42,7 +42,9 @@ def late(servers: int, rate_per_s: float, threshold_s: float) -> float:
     return float(slow + wait * queued)
 
 
-def table(pooled: bool, largest: int = 40) -> ViolationTable:
+def table(
+    pooled: bool, largest: int = 40, threshold_s: float = OBJECTIVE.threshold_s
+) -> ViolationTable:
     """P(late) for 1 to ``largest`` instances; ``pooled`` shares one queue over all of them."""
     counts = np.arange(1, largest + 1)
     utilization = np.concatenate([np.linspace(0.0, 0.9, 46), np.linspace(0.905, 1.0, 20)])
@@ -53,7 +55,7 @@ def table(pooled: bool, largest: int = 40) -> ViolationTable:
         for j, u in enumerate(utilization):
             for k, d in enumerate(delay_s):
                 rate = min(u, 0.9999) * servers * SERVICE_RATE_PER_S
-                probability[i, j, k] = late(servers, rate, OBJECTIVE.threshold_s - d)
+                probability[i, j, k] = late(servers, rate, threshold_s - d)
     if not pooled:
         probability[1:] = probability[0]
     return ViolationTable(counts, utilization, delay_s, probability, WORKERS * SERVICE_RATE_PER_S)

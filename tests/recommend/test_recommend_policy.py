@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from recommend_samples import SLO, capacity, true_rate
+from recommend_samples import SERVICE_RATE_PER_S, SLO, capacity, late, table, true_rate
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.errors import InputError, InsufficientDataError
@@ -468,3 +468,31 @@ def test_the_price_of_each_caution_is_said_and_none_where_nothing_is_unknown() -
     # Fifteen percent less capacity is about fifteen percent more instances.
     assert 0.08 < rough[0] < 0.2
     assert exact[1] >= 0.0
+
+
+def test_another_threshold_of_the_slo_is_told_from_its_own_table() -> None:
+    """M/M/4, 50/s each: at 160 ms an instance carries less than at 200 ms, by bisection."""
+    model = capacity()
+    assert model.table is not None
+    other = tuple((f, table(False, threshold_s=0.2 * f)) for f in (0.8, 1.2))
+    got = recommend(
+        replace(model, other_thresholds=other),
+        traffic(days=2),
+        slo=SLO,
+        constraints=CONSTRAINTS,
+        launch_lag_s=300.0,
+    )
+    named = {s.name: s for s in got.sensitivities}
+    tight, wide = named["slo_x0.8"], named["slo_x1.2"]
+    assert got.chosen is not None
+    missed = 1.0 - got.chosen.expected.slo_attainment.mid
+    assert tight.value is not None
+    assert wide.value is not None
+    assert wide.value < missed < tight.value
+    low, high = 0.0, 4 * SERVICE_RATE_PER_S
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if late(4, middle, 0.16) <= 0.01 else (low, middle)
+    change = low / true_rate(False, 1) - 1.0
+    assert f"An SLO of 160 ms, at which one instance carries {change:+.0%}:" in tight.sentence
+    assert not [s for s in answer().sensitivities if s.name.startswith("slo_")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -119,6 +121,35 @@ def test_a_violent_spike_agrees_with_the_fluid_model(routing: RoutingStrategy) -
     exact = run_requests(*grid.policy(0), load, model, launch, np.random.default_rng(9))
     assert exact.violating_share > 0.2
     assert fluid.violating_share[0, 0] == pytest.approx(exact.violating_share, abs=5e-3)
+
+
+def test_following_every_fourth_instance_changes_no_distribution() -> None:
+    """Nine to twelve M/M/4 under a load that scales out once."""
+    load = np.concatenate([np.full(20, 8.0), np.full(20, 11.0)]) * LAM_STAR_PER_MIN
+    grid = one(0.95 * LAM_STAR_PER_MIN, 8, 24)
+    model = RequestModel(ServiceTime.exponential(MEAN_S), WORKERS, RoutingStrategy.RANDOM, SLO_S)
+    whole, some = (
+        run_requests(
+            *grid.policy(0),
+            load,
+            model,
+            LaunchLag.of(240.0),
+            np.random.default_rng(4),
+            minutes=range(5, 35),
+            every=every,
+        )
+        for every in (1, 4)
+    )
+    assert whole.followed == int(whole.requests.sum())
+    assert whole.followed / 5 < some.followed < whole.followed / 2.5
+    assert some.instance_hours == whole.instance_hours
+    assert len(some.requests) == len(some.violating) == 30
+    assert some.violating_share == pytest.approx(whole.violating_share, rel=0.2)
+    least = replace(model, routing=RoutingStrategy.LEAST_OUTSTANDING_REQUESTS)
+    with pytest.raises(ValueError, match="one instance in 4"):
+        run_requests(
+            *grid.policy(0), load, least, LaunchLag.of(1.0), np.random.default_rng(1), every=4
+        )
 
 
 def test_what_it_cannot_replay_is_refused() -> None:

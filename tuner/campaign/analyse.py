@@ -34,6 +34,8 @@ from tuner.stats.requests import FloatArray
 SUPPORT = 4
 """Counts up to this many times the largest verified one are answered."""
 MEMBERS = 48
+OTHER_THRESHOLDS = (0.8, 1.2)
+"""How the answer hangs on the SLO's threshold is told at these factors of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -305,6 +307,7 @@ def _combined(
         drawn = case.rng(7).triangular(errors.low, errors.mid, errors.high, len(ensemble))
         ensemble = np.repeat(drawn[:, None], len(shared), axis=1)
     understood = first.method == "work_recovery" and fit is not None
+    table, others = _tables(answers, shared, steady_failures(case.results).share)
     return replace(
         blank,
         verdict=Verdict.MET,
@@ -312,7 +315,8 @@ def _combined(
         method=first.method,
         by_count=tuple(by_count),
         ensemble=ensemble,
-        table=_table(answers, shared, steady_failures(case.results).share),
+        table=table,
+        other_thresholds=others,
         floor_s=fit.model.floor_s if understood and fit else blank.floor_s,
         demand_quantile_s=demand_quantiles(fit.model.demand_s, 200)
         if understood and fit
@@ -328,16 +332,27 @@ def _position(answer: _Answer, count: int) -> int:
     return next(i for i, c in enumerate(answer.by_count) if c.instance_count == count)
 
 
-def _table(
+def _tables(
     answers: Sequence[_Answer], counts: Sequence[int], failures: float
-) -> ViolationTable | None:
-    """The worst objective's table, cell by cell relative to its own allowance."""
-    tables = [
-        a.curve.violation_table(a.objective, max(counts), failures)
-        for a in sorted(answers, key=lambda a: a.by_count[0].rate_per_s.mid)
-        if a.curve is not None
-    ]
-    return tables[0] if tables else None
+) -> tuple[ViolationTable | None, tuple[tuple[float, ViolationTable], ...]]:
+    """The table of the objective that binds at one instance, and those at other thresholds."""
+    first = next(
+        (
+            (a.curve, a.objective)
+            for a in sorted(answers, key=lambda a: a.by_count[0].rate_per_s.mid)
+            if a.curve is not None
+        ),
+        None,
+    )
+    if first is None:
+        return None, ()
+    curve, objective = first
+
+    def at(factor: float) -> ViolationTable:
+        other = replace(objective, threshold_s=objective.threshold_s * factor)
+        return curve.violation_table(other, max(counts), failures)
+
+    return at(1.0), tuple((f, at(f)) for f in OTHER_THRESHOLDS)
 
 
 def _blank(

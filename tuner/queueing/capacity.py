@@ -97,6 +97,9 @@ class CapacityModel:
         Largest instance count the data support.
     launch_lag_s
         Measured seconds from order to settled, one per scale-out seen.
+    other_thresholds
+        For what-if questions: factors on the binding objective's threshold, each with the
+        table that holds there.
     """
 
     verdict: Verdict
@@ -115,6 +118,7 @@ class CapacityModel:
     stages_used: tuple[int, ...]
     launch_lag_s: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
+    other_thresholds: tuple[tuple[float, ViolationTable], ...] = ()
 
     def at(self, instance_count: int) -> CountCapacity | None:
         """The entry for this count, or None."""

@@ -178,16 +178,8 @@ def _answer(
     outrun = statements.reactive_alone(found, setup.world, setup.ground)
     schedule, cheaper, off_hours = _by_the_clock(setup, found, chosen, rules, outrun is not None)
     hardest = day_of(setup, chosen, day)
-    late = hardest.violation_share * hardest.requests_per_min
     checked = (
-        check_by_requests(
-            capacity,
-            setup.world,
-            chosen,
-            hardest.requests_per_min,
-            int(np.argmax(late)),
-            check_requests,
-        )
+        check_by_requests(capacity, setup.world, chosen, hardest, check_requests)
         if check_requests
         else None
     )
@@ -201,7 +193,7 @@ def _answer(
         rejected=tuple(refused),
         front=tuple(candidates[1 + n_other + n_rejected :]),
         statements=(*_statements(setup, found, chosen, known), *extra),
-        sensitivities=tuple(sensitivities(setup, found, at, chosen)),
+        sensitivities=tuple(sensitivities(capacity, setup, found, at, chosen)),
         hardest_day=hardest,
         traffic_name=setup.traffic.name,
         peak_per_min=setup.ground.peak_per_min,

@@ -1,4 +1,4 @@
-"""What changes when an assumption does: launch lag, growth, capacity, budget."""
+"""What changes when an assumption does: launch lag, growth, capacity, threshold, budget."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ from dataclasses import replace
 
 import numpy as np
 
+from tuner.queueing.capacity import CapacityModel
 from tuner.recommend.choose import Scores, cheapest, meets, upper_bounds
-from tuner.recommend.evaluate import Choice, Evaluated, grid_of, score_at
+from tuner.recommend.evaluate import Choice, Evaluated, grid_of, roomy, score_at, scores_of
+from tuner.recommend.rates import scaled_table, table_rates
 from tuner.recommend.search import Found
 from tuner.recommend.setup import Setup
 from tuner.recommend.types import Statement
+from tuner.simulator.simulate import simulate_ensemble
+from tuner.units import s_to_ms
 
 LAG_FACTORS = (0.5, 2.0)
 GROWTHS = (1.1, 1.25, 1.5)
 BUDGET_FACTORS = (0.5, 2.0)
 
 
-def sensitivities(setup: Setup, found: Found, at: Evaluated, chosen: Choice) -> list[Statement]:
+def sensitivities(
+    capacity: CapacityModel, setup: Setup, found: Found, at: Evaluated, chosen: Choice
+) -> list[Statement]:
     """The chosen policy under other assumptions; policy 0 of ``at`` is the chosen one.
 
     The value of a statement is the share of slow requests, except for ``budget_``: there it
@@ -26,6 +32,7 @@ def sensitivities(setup: Setup, found: Found, at: Evaluated, chosen: Choice) -> 
     return [
         *_capacity(at),
         *_other_worlds(setup, chosen, float(at.mid.cost[0])),
+        *_thresholds(capacity, setup, chosen, float(at.mid.cost[0])),
         *_budget(setup, found),
     ]
 
@@ -65,6 +72,36 @@ def _other_worlds(setup: Setup, chosen: Choice, base: float) -> list[Statement]:
         _line(name, words, joint.days(np.arange(i * d, (i + 1) * d)), base)
         for i, (name, words) in enumerate(names)
     ]
+
+
+def _thresholds(
+    capacity: CapacityModel, setup: Setup, chosen: Choice, base: float
+) -> list[Statement]:
+    """The chosen policy under a tighter and a wider SLO, and what an instance carries there.
+
+    The value is the share of slow requests. No statement without a latency curve.
+    """
+    if capacity.table is None or capacity.binding is None:
+        return []
+    world, grid = setup.world, grid_of([chosen])
+    faster = world.table.saturation_rate_per_s / capacity.table.saturation_rate_per_s
+    tables = [scaled_table(t, faster) for _, t in capacity.other_thresholds]
+    if not tables:
+        return []
+    options = roomy(world.options(grid.metric), grid)
+    results = simulate_ensemble(
+        grid, world.days, tables, world.launch, seed=world.seed, options=options
+    )
+    rate = table_rates(world.table, world.allowance)[0]
+    out = []
+    for (factor, _), table, result in zip(capacity.other_thresholds, tables, results, strict=True):
+        change = table_rates(table, world.allowance)[0] / rate - 1.0
+        words = (
+            f"An SLO of {s_to_ms(capacity.binding.threshold_s * factor):.4g} ms, at which one "
+            f"instance carries {change:+.0%}"
+        )
+        out.append(_line(f"slo_x{factor:g}", words, scores_of(world, result), base))
+    return out
 
 
 def _budget(setup: Setup, found: Found) -> list[Statement]:

@@ -42,7 +42,12 @@ _NAMES = {
     "capacity_mid": "capacity: middle",
     "capacity_high": "capacity: high end",
 }
-_FACTORS = {"launch_lag": "launch time", "growth": "traffic", "budget": "SLO budgets"}
+_FACTORS = {
+    "launch_lag": "launch time",
+    "growth": "traffic",
+    "budget": "SLO budgets",
+    "slo": "SLO threshold",
+}
 _FACTOR = re.compile(r"(\w+)_x([\d.]+)\Z")
 _REJECTED = re.compile(r"rejected_\d+\Z")
 _REPEATED_SETTING = re.compile(r"\s*\((?:target|fixed fleet)[^()]*\)\Z")

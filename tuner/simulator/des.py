@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
 
@@ -51,17 +52,21 @@ class RequestResult:
     Parameters
     ----------
     requests, violating
-        Shape (minutes,): by the minute of arrival.
+        Shape (minutes,): by the minute of arrival, of the minutes replayed. Where only some
+        instances were followed, ``violating`` is scaled up to all.
     in_service
-        Shape (minutes,): mean instances taking traffic.
+        Shape (minutes,): mean instances taking traffic, of the whole record.
     instance_hours
-        Instances from order to end.
+        Instances from order to end, over the whole record.
+    followed
+        Requests that were really replayed.
     """
 
     requests: NDArray[np.int64]
     violating: NDArray[np.int64]
     in_service: FloatArray
     instance_hours: float
+    followed: int
 
     @property
     def violating_share(self) -> float:
@@ -92,6 +97,8 @@ def run_requests(
     rng: np.random.Generator,
     *,
     publish_delay_s: float = 60.0,
+    minutes: range | None = None,
+    every: int = 1,
 ) -> RequestResult:
     """Replay a record of traffic under one policy on invocations per instance.
 
@@ -112,25 +119,41 @@ def run_requests(
         All chance.
     publish_delay_s
         From a minute's end until its datapoint is seen, in whole minutes.
+    minutes
+        Consecutive minutes whose requests are replayed, beginning with nothing waiting; None
+        is all. The fleet follows the whole record either way.
+    every
+        Follow every so-manieth instance only, with the requests that come its way. Under
+        RANDOM routing instances are independent given the fleet, so this thins the requests
+        and changes no distribution; under LEAST_OUTSTANDING_REQUESTS it must be 1.
 
     Raises
     ------
     ValueError
-        If traffic is empty or has gaps, or the policy follows another metric.
+        If traffic is empty or has gaps, the policy follows another metric, or instances that
+        depend on each other are to be followed alone.
     """
     traffic = np.asarray(requests_per_min, np.float64)
     if traffic.ndim != 1 or not traffic.size or not np.isfinite(traffic).all():
         raise ValueError("traffic must be a non-empty row of minutes without gaps")
     if policy.metric is not ScalingMetric.INVOCATIONS:
         raise ValueError(f"request by request only invocations are followed, got {policy.metric}")
+    if every < 1 or (every > 1 and model.routing is not RoutingStrategy.RANDOM):
+        raise ValueError(f"cannot follow one instance in {every} under {model.routing}")
     requests = np.rint(traffic).astype(np.int64)
     control, service = rng.spawn(2)
     plan = plan_fleet(policy, bounds, requests, launch, control, publish_delay_s=publish_delay_s)
-    violating = _serve(plan, requests, model, service)
+    part = range(len(requests)) if minutes is None else minutes
+    if every > 1:
+        violating, followed = _serve_some(plan, requests, part, model, service, every)
+    else:
+        violating = _serve(plan, requests, part, model, service)
+        followed = int(requests[part.start : part.stop].sum())
     edges: FloatArray = np.arange(len(requests) + 1, dtype=np.float64) * SECONDS_PER_MINUTE
     in_service = np.diff(_integral(plan, edges)) / SECONDS_PER_MINUTE
     hours = plan.instance_seconds / SECONDS_PER_HOUR
-    return RequestResult(requests, violating, in_service, hours)
+    served = slice(part.start, part.stop)
+    return RequestResult(requests[served], violating[served], in_service, hours, followed)
 
 
 def plan_fleet(
@@ -200,8 +223,27 @@ def _integral(plan: FleetPlan, at_s: FloatArray) -> FloatArray:
     return result
 
 
+def _segments(plan: FleetPlan, minutes: range) -> Iterator[list[tuple[float, float, int]]]:
+    """Of each minute: pieces of constant count, (start, end, instances in service)."""
+    step = int(np.searchsorted(plan.start_s, minutes.start * SECONDS_PER_MINUTE, "right")) - 1
+    for minute in minutes:
+        at_s, end_s = minute * SECONDS_PER_MINUTE, (minute + 1) * SECONDS_PER_MINUTE
+        pieces = []
+        while step + 1 < len(plan.start_s) and plan.start_s[step + 1] < end_s:
+            change_s = float(plan.start_s[step + 1])
+            if change_s > at_s:
+                pieces.append((at_s, change_s, int(plan.count[step])))
+            at_s, step = change_s, step + 1
+        pieces.append((at_s, end_s, int(plan.count[step])))
+        yield pieces
+
+
 def _serve(
-    plan: FleetPlan, requests: NDArray[np.int64], model: RequestModel, rng: np.random.Generator
+    plan: FleetPlan,
+    requests: NDArray[np.int64],
+    minutes: range,
+    model: RequestModel,
+    rng: np.random.Generator,
 ) -> NDArray[np.int64]:
     """Requests of each minute that miss the SLO."""
     violating = np.zeros(len(requests), np.int64)
@@ -210,25 +252,53 @@ def _serve(
         if model.routing is RoutingStrategy.RANDOM
         else _LeastFleet(model.workers)
     )
-    step = 0
-    for minute, number in enumerate(requests.tolist()):
-        start_s = minute * SECONDS_PER_MINUTE
-        at_s = start_s + np.sort(rng.random(number)) * SECONDS_PER_MINUTE
+    for minute, pieces in zip(minutes, _segments(plan, minutes), strict=True):
+        number = int(requests[minute])
+        at_s = (minute + np.sort(rng.random(number))) * SECONDS_PER_MINUTE
         work_s = model.service.sample(rng, number)
         room_s = model.threshold_s - model.floor_s - work_s
         done = 0
-        until = int(np.searchsorted(plan.start_s, start_s + SECONDS_PER_MINUTE, side="left"))
-        for change in (*range(step, until), None):
-            change_s = math.inf if change is None else plan.start_s[change]
-            end = int(np.searchsorted(at_s, change_s, side="left"))
+        for _, end_s, count in pieces:
+            fleet.resize(count)
+            end = int(np.searchsorted(at_s, end_s, side="left"))
             if end > done:
                 wait_s = fleet.waits(at_s[done:end], work_s[done:end], rng)
                 violating[minute] += np.count_nonzero(wait_s > room_s[done:end])
-            if change is not None:
-                fleet.resize(int(plan.count[change]))
             done = end
-        step = until
     return violating
+
+
+def _serve_some(
+    plan: FleetPlan,
+    requests: NDArray[np.int64],
+    minutes: range,
+    model: RequestModel,
+    rng: np.random.Generator,
+    every: int,
+) -> tuple[NDArray[np.int64], int]:
+    """`_serve` of every so-manieth instance, scaled up; and how many requests they got."""
+    violating = np.zeros(len(requests), np.int64)
+    fleet = _RandomFleet(model.workers)
+    followed = 0
+    for minute, pieces in zip(minutes, _segments(plan, minutes), strict=True):
+        lengths = np.array([end - start for start, end, _ in pieces])
+        numbers = rng.multinomial(int(requests[minute]), lengths / lengths.sum())
+        late = 0.0
+        for (start_s, end_s, count), number in zip(pieces, numbers.tolist(), strict=True):
+            fleet.resize(-(-count // every))
+            own = len(fleet.free)
+            if not own:
+                late += number
+                continue
+            mine = int(rng.binomial(number, own / count))
+            at_s = start_s + np.sort(rng.random(mine)) * (end_s - start_s)
+            work_s = model.service.sample(rng, mine)
+            wait_s = fleet.waits(at_s, work_s, rng)
+            room_s = model.threshold_s - model.floor_s - work_s
+            late += np.count_nonzero(wait_s > room_s) * count / own
+            followed += mine
+        violating[minute] = min(round(late), int(requests[minute]))
+    return violating, followed
 
 
 class _RandomFleet:
