@@ -50,9 +50,7 @@ def nothing_measured(results: Sequence[StageResult]) -> Gate:
     )
 
 
-def not_streamed(
-    slo: Slo, results: Sequence[StageResult]
-) -> tuple[LatencyObjective, Gate] | None:
+def not_streamed(slo: Slo, results: Sequence[StageResult]) -> tuple[LatencyObjective, Gate] | None:
     """An objective on the chunks of answers when no answer came in chunks."""
     logs = [r.log for r in results if r.log is not None]
     for objective in slo.objectives:
@@ -159,7 +157,8 @@ def warnings(
     said = []
     if model.by_count:
         half = model.by_count[0].rate_per_s.relative_half_width
-        if half > precision:
+        # A half-width that rounds to the one asked for is the one asked for.
+        if half > 1.02 * precision:
             said.append(
                 f"capacity is known to {half:.1%}, not to the {precision:.0%} asked for; about "
                 f"{(half / precision) ** 2:.1f} times the requests would do"

@@ -241,7 +241,12 @@ def _gates(work: RecoveredWork) -> tuple[Gate, ...]:
             tail.index,
             "tail index >= 2.2, or no request above 5 % of all work, or 100,000 requests",
             f"demand has tail index {tail.index:.1f} and its largest request is "
-            f"{tail.largest_share:.1%} of all work",
+            f"{tail.largest_share:.1%} of all work"
+            + (
+                ": a limit predicted from so few requests this heavy would be a matter of luck"
+                if tail.heavy and tail.n < 100_000
+                else ""
+            ),
             f"measure {max(100_000 - tail.n, 0):,} more requests, or set an SLO on p95: rare "
             "requests this heavy decide p99"
             if tail.heavy and tail.n < 100_000
