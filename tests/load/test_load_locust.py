@@ -141,7 +141,7 @@ def test_the_rate_changes_while_running_and_a_trace_is_replayed(
     null_port: int, tmp_path: Path
 ) -> None:
     (tmp_path / "ramp.py").write_text(RAMP)
-    entry = totals(locust("ramp.py", null_port, tmp_path, "-u", "1"))
+    entry = totals(locust("ramp.py", null_port, tmp_path, "-u", "1", "-t", "4s"))
     assert entry["num_requests"] == pytest.approx(60 + 180 + 3, abs=60)
 
 
