@@ -285,9 +285,11 @@ def describe(choice: Choice) -> str:
     policy, bounds = choice
     if policy is None:
         return f"fixed fleet of {bounds.min_capacity}"
-    unit = " per min" if policy.metric is ScalingMetric.INVOCATIONS else ""
+    metric = policy.metric
+    unit = " per min" if metric is ScalingMetric.INVOCATIONS else " %" if metric.customized else ""
+    digits = 6 if metric is ScalingMetric.INVOCATIONS else 4
     return (
-        f"target {policy.target_value:.6g}{unit}, "
+        f"target {policy.target_value:.{digits}g}{unit}, "
         f"{bounds.min_capacity} to {bounds.max_capacity} instances, "
         f"cooldowns {policy.scale_out_cooldown_s}/{policy.scale_in_cooldown_s} s"
     )
