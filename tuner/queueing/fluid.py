@@ -39,7 +39,12 @@ def delay_s(waiting: ArrayLike, capacity_per_s: ArrayLike) -> FloatArray:
 
 
 def drain_time_s(waiting: float, rate_per_s: float, capacity_per_s: float) -> float:
-    """Time until a backlog is gone while requests keep coming; infinite if it never is."""
+    """Time until a backlog is gone while requests keep coming; infinite if it never is.
+
+    References
+    ----------
+    Newell, G. F., Applications of Queueing Theory, 1982, chapter 2: fluid approximation.
+    """
     if waiting <= 0.0:
         return 0.0
     spare = capacity_per_s - rate_per_s

@@ -81,14 +81,24 @@ def wait_cdf(t_s: float, rate_per_s: float, servers: int, service_s: float) -> f
 
 
 def sojourn_survival(t_s: float, rate_per_s: float, servers: int, service_s: float) -> float:
-    """P(T > t), T = wait + service; arguments as in `wait_cdf`."""
+    """P(T > t), T = wait + service; arguments as in `wait_cdf`.
+
+    References
+    ----------
+    As `wait_cdf`, moved by the constant service.
+    """
     if t_s < service_s:
         return 1.0
     return 1.0 - wait_cdf(t_s - service_s, rate_per_s, servers, service_s)
 
 
 def sojourn_quantile_s(quantile: float, rate_per_s: float, servers: int, service_s: float) -> float:
-    """Quantile of the sojourn; infinite at or above saturation."""
+    """Quantile of the sojourn; infinite at or above saturation.
+
+    References
+    ----------
+    As `wait_cdf`, whose root it is.
+    """
     if rate_per_s * service_s >= servers:
         return math.inf
     queue = np.cumsum(state_probabilities(rate_per_s * service_s, servers))[servers:]
@@ -99,7 +109,12 @@ def sojourn_quantile_s(quantile: float, rate_per_s: float, servers: int, service
 
 
 def mean_wait_s(rate_per_s: float, servers: int, service_s: float) -> float:
-    """E[W] by Little's law; infinite at or above saturation."""
+    """E[W] by Little's law; infinite at or above saturation.
+
+    References
+    ----------
+    Little (1961), Oper. Res. 9: L = lambda W, of the requests that wait.
+    """
     if rate_per_s * service_s >= servers:
         return math.inf
     p = state_probabilities(rate_per_s * service_s, servers)

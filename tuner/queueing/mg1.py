@@ -133,7 +133,12 @@ def wait_survival(t_s: float, rate_per_s: float, service: ServiceLaw) -> float:
 
 
 def sojourn_survival(t_s: float, rate_per_s: float, service: ServiceLaw) -> float:
-    """P(T > t), T = wait + service, for t >= 0 and rho < 1."""
+    """P(T > t), T = wait + service, for t >= 0 and rho < 1.
+
+    References
+    ----------
+    Kleinrock (1975), eq. 5.100 (transform of the sojourn); inversion as in `invert`.
+    """
     if service.atoms:
         return sum(p * wait_survival(t_s - v, rate_per_s, service) for v, p in service.atoms)
     if t_s <= 0.0:
@@ -149,7 +154,12 @@ def sojourn_survival(t_s: float, rate_per_s: float, service: ServiceLaw) -> floa
 
 
 def sojourn_quantile_s(quantile: float, rate_per_s: float, service: ServiceLaw) -> float:
-    """Quantile of the sojourn; infinite at or above saturation."""
+    """Quantile of the sojourn; infinite at or above saturation.
+
+    References
+    ----------
+    As `sojourn_survival`, whose root it is.
+    """
     if rate_per_s * service.mean_s >= 1.0:
         return math.inf
     return quantile_of(

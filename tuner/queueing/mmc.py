@@ -62,7 +62,12 @@ def sojourn_survival(
 
 
 def mean_wait_s(rate_per_s: float, servers: float, mean_service_s: float) -> float:
-    """E[W] in M/M/c; infinite at or above saturation."""
+    """E[W] in M/M/c; infinite at or above saturation.
+
+    References
+    ----------
+    Kleinrock (1975), section 3.5: the wait of those who wait is exponential, by Erlang C.
+    """
     theta = servers / mean_service_s - rate_per_s
     if theta <= 0.0:
         return math.inf
@@ -70,14 +75,24 @@ def mean_wait_s(rate_per_s: float, servers: float, mean_service_s: float) -> flo
 
 
 def mean_sojourn_s(rate_per_s: float, servers: float, mean_service_s: float) -> float:
-    """E[T] in M/M/c; infinite at or above saturation."""
+    """E[T] in M/M/c; infinite at or above saturation.
+
+    References
+    ----------
+    Kleinrock (1975), section 3.5.
+    """
     return mean_wait_s(rate_per_s, servers, mean_service_s) + mean_service_s
 
 
 def wait_quantile_s(
     quantile: float, rate_per_s: float, servers: float, mean_service_s: float
 ) -> float:
-    """Quantile of the wait in M/M/c: 0 while P(W > 0) is at most 1 - q."""
+    """Quantile of the wait in M/M/c: 0 while P(W > 0) is at most 1 - q.
+
+    References
+    ----------
+    Kleinrock (1975), section 3.5: P(W > t) = C exp(-(c mu - lambda) t), solved for t.
+    """
     theta = servers / mean_service_s - rate_per_s
     if theta <= 0.0:
         return math.inf
@@ -88,7 +103,12 @@ def wait_quantile_s(
 def sojourn_quantile_s(
     quantile: float, rate_per_s: float, servers: float, mean_service_s: float
 ) -> float:
-    """Quantile of the sojourn in M/M/c; infinite at or above saturation."""
+    """Quantile of the sojourn in M/M/c; infinite at or above saturation.
+
+    References
+    ----------
+    As `sojourn_survival`, whose root it is.
+    """
     if rate_per_s * mean_service_s >= servers:
         return math.inf
     return quantile_of(
@@ -99,7 +119,12 @@ def sojourn_quantile_s(
 
 
 def capacity_per_s(objective: LatencyObjective, servers: float, mean_service_s: float) -> float:
-    """Highest arrival rate at which M/M/c holds the objective; 0 if it cannot unloaded."""
+    """Highest arrival rate at which M/M/c holds the objective; 0 if it cannot unloaded.
+
+    References
+    ----------
+    As `sojourn_survival`, whose root in the rate it is.
+    """
     from scipy.optimize import brentq
 
     def excess(rate: float) -> float:
@@ -139,7 +164,12 @@ def state_probabilities(servers: int, places: int, offered: float) -> FloatArray
 
 
 def blocking(servers: int, places: int, offered: float) -> float:
-    """Share of arrivals that M/M/c/K turns away; arguments as in `state_probabilities`."""
+    """Share of arrivals that M/M/c/K turns away; arguments as in `state_probabilities`.
+
+    References
+    ----------
+    Kleinrock (1975), section 3.6; Poisson arrivals see time averages (Wolff 1982, Oper. Res. 30).
+    """
     return float(state_probabilities(servers, places, offered)[-1])
 
 

@@ -25,7 +25,12 @@ def ps_mean_sojourn_s(rate_per_s: float, mean_service_s: float) -> float:
 def ps_mean_sojourn_of_demand_s(
     demand_s: ArrayLike, rate_per_s: float, mean_service_s: float
 ) -> FloatArray:
-    """E[T] of requests of these demands in M/G/1 processor sharing, shape of ``demand_s``."""
+    """E[T] of requests of these demands in M/G/1 processor sharing, shape of ``demand_s``.
+
+    References
+    ----------
+    Kleinrock, L., Queueing Systems II, 1976, eq. 4.17: linear in the demand.
+    """
     rho = rate_per_s * mean_service_s
     demand = np.asarray(demand_s, dtype=np.float64)
     return demand / (1.0 - rho) if rho < 1.0 else np.full_like(demand, np.inf)
@@ -91,6 +96,6 @@ class ContentionQueue:
         return np.asarray(weight / weight.sum())
 
     def mean_sojourn_s(self, rate_per_s: float) -> float:
-        """E[T] by Little's law."""
+        """E[T] by Little's law (1961, Oper. Res. 9)."""
         p = self.state_probabilities(rate_per_s)
         return float(p @ np.arange(len(p))) / rate_per_s
