@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -129,6 +130,25 @@ def test_a_canary_takes_its_share_then_everything(
     assert found["EndpointConfigName"] == "next"
     assert found["LastDeploymentConfig"] == config
     assert "PendingDeploymentSummary" not in found
+    # The new fleet's requests are told apart by its configuration, as its alarms need it.
+    wait_for(lambda: answered(emulator, EndpointConfigName="next") >= len(served))
+    assert answered(emulator) >= sent
+    assert answered(emulator, EndpointConfigName="other") == 0
+
+
+def answered(emulator: ThreadedEmulator, **more: str) -> float:
+    dimensions = {"EndpointName": "shop", "VariantName": "AllTraffic"} | more
+    now = dt.datetime.now(dt.UTC)
+    points = emulator.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/SageMaker",
+        MetricName="ModelLatency",
+        Dimensions=[{"Name": k, "Value": v} for k, v in dimensions.items()],
+        StartTime=now - dt.timedelta(hours=1),
+        EndTime=now + dt.timedelta(hours=1),
+        Period=60,
+        Statistics=["SampleCount"],
+    )["Datapoints"]
+    return sum(p["SampleCount"] for p in points)
 
 
 def test_an_alarm_takes_the_deployment_back(start: Start) -> None:

@@ -212,8 +212,10 @@ class Account:
         """Blue/green: launch a second fleet, which takes over when it is complete."""
         endpoint.rollout = rollout
         for name in rollout.variants.keys() & endpoint.variants.keys():
-            # Metrics have the dimensions EndpointName and VariantName, whichever the fleet.
             rollout.variants[name].metrics = endpoint.variants[name].metrics
+        for variant in endpoint.fleets:
+            if variant.own is None:
+                variant.own = VariantMetrics(self.clock.speed)
         endpoint.status = "Updating"
         endpoint.failure_reason = None
         endpoint.modified_unix_s = self.clock.now_unix_s()

@@ -106,11 +106,17 @@ class CloudWatch:
         given = {d.text("Name"): d.text("Value") for d in dimensions}
         if kind is None or kind.namespace != namespace:
             return None
+        config = given.pop("EndpointConfigName", None)
         if set(given) != {"EndpointName", "VariantName"}:
             return None
         endpoint = self._account.endpoints.get(given["EndpointName"])
-        variant = endpoint.variants.get(given["VariantName"]) if endpoint is not None else None
-        return None if variant is None else variant.metrics
+        if endpoint is None:
+            return None
+        variants = endpoint.variants if config is None else endpoint.variants_of(config)
+        variant = variants.get(given["VariantName"])
+        if variant is None:
+            return None
+        return variant.metrics if config is None else variant.own or variant.metrics
 
     def _points(
         self, recorder: VariantMetrics, name: str, period_s: int, start: float, end: float

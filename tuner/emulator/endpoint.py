@@ -15,7 +15,11 @@ from tuner.emulator.timing import ControlClock
 
 @dataclass(slots=True)
 class Variant:
-    """One production variant of an endpoint."""
+    """One production variant of an endpoint.
+
+    ``metrics`` have the dimensions EndpointName and VariantName, whichever the fleet; ``own``
+    are by EndpointConfigName as well, and only kept once there was a second configuration.
+    """
 
     name: str
     config: dict[str, Any]
@@ -24,6 +28,7 @@ class Variant:
     metrics: VariantMetrics
     weight: float
     desired: int
+    own: VariantMetrics | None = None
 
     @property
     def settled(self) -> bool:
@@ -109,6 +114,13 @@ class Endpoint:
         """The variants that serve, and those that are to replace them."""
         new = () if self.rollout is None else self.rollout.variants.values()
         return (*self.variants.values(), *new)
+
+    def variants_of(self, config_name: str) -> dict[str, Variant]:
+        """The variants of a configuration: of the fleet that serves, or of the one that comes."""
+        if config_name == self.config_name:
+            return self.variants
+        coming = self.rollout
+        return {} if coming is None or coming.config_name != config_name else coming.variants
 
     @property
     def arriving(self) -> bool:

@@ -154,7 +154,10 @@ class Runtime:
                 raise AwsError("ThrottlingException", None)
             if mishap is not None and mishap.kind is FaultKind.SLOW:
                 slowdown = mishap.factor
-        variant.metrics.arrival(self._control_at(time.monotonic()), variant.backend.in_service)
+        now_control_s, active = self._control_at(time.monotonic()), variant.backend.in_service
+        variant.metrics.arrival(now_control_s, active)
+        if variant.own is not None:
+            variant.own.arrival(now_control_s, active)
         if mishap is not None and mishap.kind is FaultKind.RESET:
             request.reset()
             return
@@ -291,13 +294,14 @@ class Runtime:
 
     def _record(self, call: Invocation, end: Completion, status: int) -> None:
         control_at = self._control_at
-        metrics = call.variant.metrics
-        metrics.answer(
-            control_at(end.done_s),
-            504 if status == 0 else status,
-            end.served_s - end.arrived_s,
-            end.done_s - end.served_s,
-        )
+        metrics, own = call.variant.metrics, call.variant.own
+        for each in (metrics,) if own is None else (metrics, own):
+            each.answer(
+                control_at(end.done_s),
+                504 if status == 0 else status,
+                end.served_s - end.arrived_s,
+                end.done_s - end.served_s,
+            )
         if end.cache_hit is not None:
             metrics.model_request(control_at(end.done_s), end.cache_hit, end.model_wait_s)
         if end.served_s > end.started_s:
