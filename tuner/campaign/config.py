@@ -46,7 +46,7 @@ class Pace:
     safe_shares
         Loads of the safe windows as shares of the predicted limit.
     extra_windows
-        Safe windows that may be added for precision.
+        Safe windows that may be added for precision, in the whole campaign.
     """
 
     floor_s: float = 10.0

@@ -38,7 +38,7 @@ _VERIFY_AT = 0.97
 _SECOND_LOAD = 0.7
 _LOW_STEP_S = 60.0
 _SPOILED = 2
-_FUTILE = 2.0
+_FUTILE = 1.5
 """Windows are not added when about this many times all that may be added would be needed."""
 _AIM = 0.9
 """Aim a little below the half-width asked for: it is itself an estimate."""
@@ -275,19 +275,24 @@ def _look_again(
 def _narrow(
     config: CampaignConfig, results: list[StageResult], now: Assessment, goal: float
 ) -> Generator[Ask, StageResult, Assessment]:
-    """Add safe windows until the half-width is at most the goal."""
-    extra = 0
-    while now.known and now.half_width > goal and extra < config.pace.extra_windows:
-        rate = 0.85 * now.rate(1)
-        text = f"narrow the interval from {now.half_width:.1%}"
-        needed, longest = _needed_s(now, results, goal), 2.0 * config.pace.measure_s
-        if needed > _FUTILE * longest * (config.pace.extra_windows - extra):
+    """Add safe windows until the half-width is at most the goal, or not worth its minutes."""
+    pace, longest = config.pace, 2.0 * config.pace.measure_s
+    while now.known and now.half_width > goal:
+        left = pace.extra_windows - _added(config, results)
+        needed = _needed_s(now, results, goal)
+        if left <= 0 or needed > _FUTILE * longest * left:
             break
-        length = min(max(needed, 0.35 * config.pace.measure_s), longest)
-        results.append((yield Ask(StageKind.MEASURE, 1, rate, length, text)))
+        text = f"narrow the interval from {now.half_width:.1%}"
+        length = min(max(needed, 0.35 * pace.measure_s), longest)
+        results.append((yield Ask(StageKind.MEASURE, 1, 0.85 * now.rate(1), length, text)))
         now = assess(config, results)
-        extra += 1
     return now
+
+
+def _added(config: CampaignConfig, results: Sequence[StageResult]) -> int:
+    """Safe windows on one instance beyond the first ones."""
+    kinds = [r.spec.kind for r in results if r.spec.instance_count == 1]
+    return kinds.count(StageKind.MEASURE) - len(config.pace.safe_shares)
 
 
 def _needed_s(now: Assessment, results: Sequence[StageResult], goal: float) -> float:
