@@ -38,7 +38,7 @@ _VERIFY_AT = 0.97
 _SECOND_LOAD = 0.7
 _LOW_STEP_S = 60.0
 _SPOILED = 2
-_FUTILE = 1.5
+_FUTILE = 6.0
 """Windows are not added when about this many times all that may be added would be needed."""
 _AIM = 0.9
 """Aim a little below the half-width asked for: it is itself an estimate."""
