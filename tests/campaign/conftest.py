@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from campaign_samples import MM4, staircase
 
+from tuner.campaign.rehearse import Campaign
 from tuner.campaign.types import GeneratorHealth, StageKind, StageResult, StageSpec
 from tuner.stats.histogram import windows_of
 from tuner.stats.requests import RequestLog
@@ -44,3 +46,8 @@ def _stage(
 @pytest.fixture
 def stage() -> Callable[..., StageResult]:
     return _stage
+
+
+@pytest.fixture(scope="session")
+def steps() -> Campaign:
+    return staircase(MM4, (30.0, 45.0, 55.0, 65.0), (1, 2), step_s=90.0)
