@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,16 @@ def test_the_lag_limit_follows_the_slo() -> None:
     late = observed(poisson(), send_lag_p99_s=0.0045)
     assert judge(SPEC, late).void_reasons
     assert not judge(SPEC, dataclasses.replace(late, slo_s=0.5)).void_reasons
+
+
+def test_the_remedy_tells_a_generator_at_its_limit_from_an_endpoint_far_behind() -> None:
+    waiting = SUMMARY | {"without_connection": 900}
+    late = {"send_lag_p99_s": 0.5}
+    behind = judge(SPEC, observed(poisson(), summaries=[waiting], **late))
+    assert "the endpoint is far behind" in (behind.remedy or "")
+    full = waiting | {"cpu_share": 0.95}
+    limit = judge(SPEC, observed(poisson(), summaries=[full], **late))
+    assert re.fullmatch(r"generator saturated at \d+/s; add workers", limit.remedy or "")
 
 
 @pytest.mark.parametrize("kind", ["paced", "ticks", "pause"])

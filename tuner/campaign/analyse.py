@@ -20,6 +20,7 @@ from tuner.campaign.refusals import (
     nothing_measured,
     reach_gate,
     unreachable_gate,
+    void_stages,
     warnings,
 )
 from tuner.campaign.server import EFFECT_LIMIT, P_LIMIT, TIME_GATES, ServerFit, fit_server
@@ -109,7 +110,7 @@ def analyse(
     weights = None
     if mix:
         weights = production_shares(classes, mix, offered_shares(used, len(classes)))
-    blank = _blank(slo, routing, results, launch_events)
+    blank = replace(_blank(slo, routing, results, launch_events), warnings=void_stages(results))
     if not used:
         return replace(blank, gates=(nothing_measured(results),))
     silent = not_streamed(slo, used)

@@ -151,6 +151,15 @@ def mix_needs_model() -> Gate:
     )
 
 
+def void_stages(results: Sequence[StageResult]) -> tuple[str, ...]:
+    """How many stages the generator was the limit of, and what would help."""
+    void = [r for r in results if r.void]
+    if not void:
+        return ()
+    stages = f"{len(void)} stage{'s' if len(void) > 1 else ''} limited by the generator, not used"
+    return (f"{stages}: {void[-1].health.remedy}",)
+
+
 def warnings(
     model: CapacityModel, gates: Sequence[Gate], precision: float, results: Sequence[StageResult]
 ) -> tuple[str, ...]:
@@ -165,9 +174,7 @@ def warnings(
             )
         if not any(c.source != "predicted" for c in model.by_count):
             said.append("no load was held near the predicted limit: the answer is the model's")
-    void = sum(r.void for r in results)
-    if void:
-        said.append(f"{void} stage{'s' if void > 1 else ''} limited by the generator, not used")
+    said.extend(void_stages(results))
     closed = sum(not r.health.open_loop for r in results)
     if closed:
         said.append(f"{closed} stage{'s' if closed > 1 else ''} with closed-loop users, not used")

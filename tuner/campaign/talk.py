@@ -56,6 +56,11 @@ class Conversation:
         self._repeated = False
         self._drain_s = 0.0
 
+    @property
+    def repeating(self) -> bool:
+        """Whether the stage last named repeats a void one."""
+        return self._repeated
+
     def start(self) -> StageSpec | Finished:
         """The first stage."""
         return self._advance(None)

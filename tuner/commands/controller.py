@@ -69,13 +69,19 @@ class Controller:
                 with uninterrupted():
                     results.append(self.run.add_stage(result))
                 self.ui.say(stage_line(results[-1]))
-                for reason in result.health.void_reasons:
-                    self.ui.warn(f"stage {action.index} is void: {reason}")
                 stop = self._too_many_errors(results[-1])
                 if stop is not None:
                     return stop
                 action = talk.tell(results[-1])
+                if result.void:
+                    self._say_void(result, again=talk.repeating)
         return action
+
+    def _say_void(self, result: StageResult, *, again: bool) -> None:
+        for reason in result.health.void_reasons:
+            self.ui.warn(f"stage {result.spec.index} is void: {reason}")
+        then = "it is repeated once" if again else "this load stays unmeasured"
+        self.ui.warn(f"{then}; to do: {result.health.remedy}")
 
     def _too_many_errors(self, result: StageResult) -> Finished | None:
         share = result.failures / result.requests if result.requests else 0.0

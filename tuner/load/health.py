@@ -108,9 +108,9 @@ def _all_busy(seen: Observed) -> str:
 
 def _less_late(spec: StageSpec, seen: Observed) -> str:
     """A late generator that was mostly idle waited for something else than itself."""
-    if _all_busy(seen):
-        return "lower the rate: the endpoint is far behind; or raise load.connections"
     cpu = max((s["cpu_share"] for s in seen.summaries), default=0.0)
+    if _all_busy(seen) and cpu <= CPU_LIMIT:
+        return "lower the rate: the endpoint is far behind; or raise load.connections"
     if cpu > IDLE_CPU:
         return _more_workers(spec, seen)
     return (
