@@ -89,6 +89,34 @@ def test_a_failing_endpoint_ends_the_campaign(tmp_path: Path) -> None:
     assert "boom" in finished.sentence
 
 
+def test_a_void_stage_is_repeated_once_with_its_remedy_and_then_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Slow(Breaking):
+        def measure(
+            self, stage: StageSpec, progress: ProgressCallback | None = None
+        ) -> StageResult:
+            result = super().measure(stage, progress)
+            if stage.rate_per_s < 100.0:
+                return result
+            health = dataclasses.replace(
+                result.health, void_reasons=("too late",), remedy="add workers"
+            )
+            return dataclasses.replace(result, health=health)
+
+    config = dataclasses.replace(
+        CONFIG, instance_counts=(1,), rates_per_instance_per_s=(50.0, 150.0, 60.0), step_s=5.0
+    )
+    with Run.create(tmp_path / "run", {}) as run:
+        Controller(config, run, Slow(-1), PlainUi(tick_every_s=1e9)).drive()
+        stages = [s for s in run.stages() if s.spec.kind.value == "measure"]
+    assert [s.spec.rate_per_s for s in stages] == [50.0, 150.0, 150.0, 60.0]
+    assert [s.void for s in stages] == [False, True, True, False]
+    said = capsys.readouterr().err
+    first, second = said.index("it is repeated once; to do: add workers"), said.index("unmeasured")
+    assert first < second
+
+
 def test_latencies_read_naturally() -> None:
     assert ms_text(0.0123) == "12.3 ms"
     assert ms_text(float("inf")) == "failed"
