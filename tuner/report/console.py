@@ -78,11 +78,13 @@ def _minimum(recommendation: Recommendation) -> list[str]:
 
 
 def _knobs(recommendation: Recommendation) -> list[str]:
-    """Schedules, off-hours and data capture, where the plan asked or they are worth saying."""
+    """Schedules, payload mix and data capture, where the plan asked or they are worth saying."""
     lines = []
     for statement in recommendation.statements:
         if statement.name in ("scheduled_minimum", "no_schedule", "off_hours"):
             lines += _field("schedule", statement.sentence)
+        if statement.name.startswith("mix_") and (statement.value or 0.0) < 0.0:
+            lines += _field("mix", statement.sentence)
     if recommendation.data_capture is not None:
         lines += _field("capture", recommendation.data_capture.sentence)
     return lines
