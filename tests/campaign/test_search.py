@@ -8,7 +8,8 @@ import pytest
 
 from tuner.campaign.config import CampaignConfig, Limits, demo_config
 from tuner.campaign.rehearse import Campaign, rehearse, run_campaign
-from tuner.campaign.search import Finished, estimate_remaining, next_action
+from tuner.campaign.remaining import estimate_remaining
+from tuner.campaign.search import Finished, next_action
 from tuner.campaign.types import Routing, StageKind, StageResult, StageSpec
 from tuner.campaign.virtual import Network, VirtualBackend
 from tuner.fleet.service import ServiceTime

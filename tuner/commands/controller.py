@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tuner.campaign.search import CampaignConfig, Finished, conversation, estimate_remaining
+from tuner.campaign.remaining import estimate_remaining
+from tuner.campaign.search import CampaignConfig, Finished, conversation
 from tuner.campaign.types import (
     LoadBackend,
     ScaleEvent,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tuner.campaign.search import CampaignConfig, estimate_remaining
+from tuner.campaign.remaining import estimate_remaining
+from tuner.campaign.search import CampaignConfig
 from tuner.endpoints.protocol import CampaignEstimate
 from tuner.plan.parse import Plan
 from tuner.recommend.prices import Price
