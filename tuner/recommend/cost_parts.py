@@ -89,24 +89,27 @@ def caution_cost(found: Found, budgets: Budgets, world: World, known: Scores) ->
     mid = known.days(days)
     other = cheapest(mid, meets(upper_bounds(mid, world.seed), budgets).all)
     unknown = 0.0 if other is None else max(0.0, 1.0 - float(mid.cost[other]) / cost)
-    allowed = meets(plain_shares(scores), budgets).all
-    allowed[index] = True
-    tight = cheapest(scores, allowed)
-    assert tight is not None
-    unseen = max(0.0, 1.0 - float(scores.cost[tight]) / cost)
-    return [
+    out = [
         Statement(
             "capacity_uncertainty_cost",
             f"Holding at the lower end of the capacity interval is {unknown:.0%} of the cost; "
             "a longer measurement makes it less.",
             unknown,
             "share of cost",
-        ),
-        Statement(
-            "unseen_days_cost",
-            f"Room for days unlike the {days.size} recorded ones is {unseen:.0%} of the cost: a "
-            "policy that only just holds the budgets on them would cost that much less.",
-            unseen,
-            "share of cost",
-        ),
+        )
     ]
+    if days.size < 2:
+        return out
+    allowed = meets(plain_shares(scores), budgets).all
+    allowed[index] = True
+    tight = cheapest(scores, allowed)
+    assert tight is not None
+    unseen = max(0.0, 1.0 - float(scores.cost[tight]) / cost)
+    said = Statement(
+        "unseen_days_cost",
+        f"Room for days unlike the {days.size} recorded ones is {unseen:.0%} of the cost: a "
+        "policy that only just holds the budgets on them would cost that much less.",
+        unseen,
+        "share of cost",
+    )
+    return [*out, said]

@@ -243,17 +243,21 @@ def stacked(parts: Sequence[Scores]) -> Scores:
 def expected(world: World, at: Evaluated, i: int, scored_on: IntArray) -> Expected:
     """What to expect of policy ``i``.
 
-    Misses come from the days that only score (all days when there are none), hours and cost
-    from all days. The attainment's interval joins both ends of the capacity with the
-    bootstrap over days; the hours' is the bootstrap alone.
+    Misses come from the days that only score or from all days, whichever have more of them;
+    hours and cost from all days. The attainment's interval joins both ends of the capacity with
+    the bootstrap over days; the hours' is the bootstrap alone.
     """
-    days = scored_on if scored_on.size else np.arange(at.mid.requests.size)
+    days = np.arange(at.mid.requests.size)
+    mid = at.mid
+    if scored_on.size:
+        scored = at.mid.days(scored_on)
+        if scored.violating_share[i] > mid.violating_share[i]:
+            days, mid = scored_on, scored
     ends = []
     for scores, side in ((at.low, 0), (at.high, 1)):
         part = scores.days(days)
         missed = bootstrap_interval(part.violating[i], part.requests, world.seed, world.level)
         ends.append(1.0 - missed[1 - side])
-    mid = at.mid.days(days)
     attained = 1.0 - float(mid.violating_share[i])
     hours = at.mid.instance_hours[i]
     low, high = bootstrap_interval(hours, np.ones(hours.size), world.seed, world.level)

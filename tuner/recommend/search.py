@@ -47,6 +47,8 @@ LOST_OVER_BUDGET = 4.0
 SHORTEST_LOST_MIN = 240
 """Overload of so many times the whole record's budget of bad minutes, and this long, is lost."""
 MINIMA = 8
+ROOMIEST = 0.5
+"""A maximum leaves at most this share of its instances busy at the largest peak."""
 PEAK_LEVEL = 0.99
 LEAST_PEAK = 2.0
 SINGLE_DAY_PEAK = 2.0
@@ -91,8 +93,12 @@ class Ground:
         return need
 
     def largest_needed(self, target_per_min: FloatArray) -> IntArray:
-        """Instances that target tracking asks for at the believable peak."""
-        return np.ceil(self.believable_peak_per_min / target_per_min).astype(np.int64)
+        """Instances that target tracking asks for at the believable peak.
+
+        A target far below the capacity is there for surges, not for twice the largest of them.
+        """
+        target = np.maximum(target_per_min, ROOMIEST * self.reference_per_min)
+        return np.ceil(self.believable_peak_per_min / target).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

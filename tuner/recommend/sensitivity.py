@@ -42,7 +42,7 @@ def _line(name: str, words: str, scores: Scores, base_hours: float) -> Statement
     return Statement(
         name,
         f"{words}: {missed:.3%} of requests slow, {float(scores.bad[0].mean()):.2%} of minutes "
-        f"bad, {hours / base_hours - 1.0:+.0%} instance-hours.",
+        f"bad, {round(hours / base_hours - 1.0, 2) + 0.0:+.0%} instance-hours.",
         missed,
         "share of requests",
     )

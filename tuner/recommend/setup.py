@@ -27,7 +27,8 @@ ASSUMED_LAUNCH_LAG_S = (240.0, 300.0, 360.0)
 MEASURED, GIVEN, ASSUMED = "measured", "given", "assumed"
 """Where a launch lag comes from."""
 FEW_DAYS = 7
-TINY_SHARE = 0.05
+TINY_SHARE = 1.0 / 3.0
+"""Traffic that a third of an instance carries at its largest minute may be per second."""
 LARGEST_RATE_TABLE = 2000
 
 
