@@ -13,7 +13,7 @@ from tuner.commands.session import Opened
 from tuner.commands.ui import Tick, Ui
 from tuner.endpoints.sagemaker import SageMakerEndpoint
 from tuner.endpoints.scaling import ScalingActivity
-from tuner.errors import InputError, TunerError
+from tuner.errors import EndpointError, InputError, TunerError
 from tuner.load.session import LocustSession
 from tuner.plan.parse import Plan
 from tuner.recommend.replay import Piece
@@ -25,8 +25,21 @@ POLLS_A_MINUTE = 12
 LEAST_POLL_S = 0.15
 SETTLE_SHARE = 0.5
 """Load at the first minute's rate before it, as a share of a minute: connections are made."""
+LEAST_COMPLETED = 100
+"""Requests without which nothing is said about the share that fails."""
 CONNECTIONS = 4096
 """An endpoint that falls behind holds many requests; they must not wait for each other here."""
+
+
+class TooManyErrorsError(EndpointError):
+    """A replay was stopped because more of its requests failed than the plan allows."""
+
+    def __init__(self, failed: int, completed: int, most_share: float) -> None:
+        super().__init__(
+            f"The replay was stopped: {failed:,} of {completed:,} requests failed, more than "
+            f"load.max_error_share = {most_share:g} allows."
+        )
+        self.share = failed / completed
 
 
 @dataclass(slots=True)
@@ -83,6 +96,8 @@ def replay(
     ------
     InputError
         If there were too many requests to keep.
+    TooManyErrorsError
+        If more of them failed than the plan allows.
     """
     driver = opened.driver
     assert isinstance(driver, SageMakerEndpoint)
@@ -104,6 +119,7 @@ def replay(
 
         def show(now: StageProgress) -> None:
             _show(ui, now, watched, spec, minute_s)
+            refuse_errors(now, plan.load.max_error_share)
 
         result = session.measure(spec, show)
     if result.log is None:
@@ -125,6 +141,17 @@ def replay(
     begun = [a for a in driver.scaling_activities() if a.started_at_unix_s >= opens]
     texts = (_activity_text(a, opens, minute_s) for a in reversed(begun))
     return seen, tuple(t for t in texts if t is not None)
+
+
+def refuse_errors(now: StageProgress, most_share: float) -> None:
+    """Stop a replay to an endpoint that mostly fails.
+
+    Raises
+    ------
+    TooManyErrorsError
+    """
+    if now.completed >= LEAST_COMPLETED and now.failed > most_share * now.completed:
+        raise TooManyErrorsError(now.failed, now.completed, most_share)
 
 
 def _stage(plan: Plan, piece: Piece, minute_s: float) -> StageSpec:

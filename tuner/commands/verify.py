@@ -12,13 +12,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tuner.autoscaling.policy import CapacityBounds, TargetTrackingPolicy
+from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.commands.answer import Question, Recorded, capacity_of, read_run, traffic_for
 from tuner.commands.apply import driver_of, policy_to_apply, read_recommendation
 from tuner.commands.inputs import constraints_of, price_in, prices_of, traffic_text
 from tuner.commands.interrupts import terminable
-from tuner.commands.replay import replay
+from tuner.commands.replay import TooManyErrorsError, replay
 from tuner.commands.session import Opened, open_endpoint, payloads_of
+from tuner.commands.signals import curves_of, fitted_signals
 from tuner.commands.ui import Tick, Ui, duration_text
 from tuner.commands.unrestored import remind
 from tuner.commands.verified import accept, keep
@@ -34,7 +35,7 @@ from tuner.recommend.replay import Piece, forecast, hardest_piece, replay_minute
 from tuner.recommend.setup import prepare
 from tuner.recommend.verify import judge
 from tuner.recommend.verify_json import verification_value
-from tuner.recommend.verify_types import Verification
+from tuner.recommend.verify_types import Comparison, Verification
 from tuner.recommend.what_if import what_if
 from tuner.slo import Slo, Verdict
 from tuner.store.run import Run
@@ -127,8 +128,20 @@ def promise_of(recorded: Recorded, document: Document, question: Question) -> Pr
         )
     traffic = traffic_for(recorded, question)
     plan = recorded.plan
+    fitted = fitted_signals(recorded.meta, recorded.stages, plan, capacity, traffic)
+    curves = curves_of(fitted)
+    if policy.metric is not ScalingMetric.INVOCATIONS and policy.metric not in curves:
+        raise InsufficientDataError(
+            "the run does not say how the policy's metric follows the load, so nothing can be "
+            "predicted",
+            value=policy.metric.value,
+            hint="measure with the metric named in [signals], then recommend, apply and verify",
+        )
     constraints = dataclasses.replace(
-        constraints_of(plan, recorded.instance_type), min_capacity=1, max_capacity=None
+        constraints_of(plan, recorded.instance_type),
+        min_capacity=1,
+        max_capacity=None,
+        metrics=(ScalingMetric.INVOCATIONS, *curves),
     )
     lag_s, prices = plan.capacity.launch_lag_s, prices_of(plan, recorded.instance_type)
     setup = prepare(
@@ -139,7 +152,7 @@ def promise_of(recorded: Recorded, document: Document, question: Question) -> Pr
         launch_lag_s=lag_s,
         prices=prices,
         seed=plan.load.seed,
-        metric_curves=None,
+        metric_curves=curves,
     )
     prospects = what_if(
         capacity,
@@ -151,6 +164,7 @@ def promise_of(recorded: Recorded, document: Document, question: Question) -> Pr
         launch_lag_s=lag_s,
         prices=prices,
         seed=plan.load.seed,
+        metric_curves=curves,
     )
     return Promise(document.slo, capacity, policy, bounds, setup.world, prospects.candidate.meets)
 
@@ -185,22 +199,29 @@ def _verify(
     refuse_beyond_limits(plan, promise, piece, opened, minute_s)
     ui.say(f"replaying {len(piece.requests_per_min)} minutes of {minute_s:g} s: {piece.sentence}")
     begun = time.time()
-    seen, activities = replay(plan, opened, payloads_of(plan), piece, ui, minute_s)
-    expected = forecast(promise.world, promise.policy, promise.bounds, seen.requests_per_min, count)
-    verdict, comparisons, rows = judge(
-        promise.slo, promise.capacity.binding, seen, expected, meets=promise.meets
-    )
-    return Verification(
-        verdict=verdict,
+    result = Verification(
+        verdict=Verdict.VIOLATED,
         at_unix_s=begun,
         minute_s=minute_s,
         policy=f"{sentence(promise.policy)}, {promise.bounds.min_capacity} to "
         f"{promise.bounds.max_capacity} instances",
         piece=piece.sentence,
         start_count=count,
-        comparisons=comparisons,
-        minutes=rows,
-        activities=activities,
+        comparisons=(),
+        minutes=(),
+    )
+    try:
+        seen, activities = replay(plan, opened, payloads_of(plan), piece, ui, minute_s)
+    except TooManyErrorsError as error:
+        most = plan.load.max_error_share
+        broken = Comparison("errors", Verdict.VIOLATED, None, error.share, most, error.message)
+        return replace(result, comparisons=(broken,))
+    expected = forecast(promise.world, promise.policy, promise.bounds, seen.requests_per_min, count)
+    verdict, comparisons, rows = judge(
+        promise.slo, promise.capacity.binding, seen, expected, meets=promise.meets
+    )
+    return replace(
+        result, verdict=verdict, comparisons=comparisons, minutes=rows, activities=activities
     )
 
 
