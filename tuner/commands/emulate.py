@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from tuner.commands.ui import Ui
+from tuner.emulator.options import DEFAULT_PRESET, Options, spec_of
 from tuner.emulator.presets import preset, preset_names, preset_text
 from tuner.emulator.server import Ready, serve
-from tuner.emulator.spec import EmulatorSpec, Fault
-from tuner.emulator.specfile import parse_fault_script, parse_spec
-from tuner.errors import InputError
-
-DEFAULT_PRESET = "demo"
 
 
 def main(args: argparse.Namespace, ui: Ui) -> int:
@@ -25,13 +20,15 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     if args.example:
         ui.result(preset_text(args.preset or DEFAULT_PRESET))
         return 0
-    spec = spec_from(args.preset, args.spec)
-    if args.minute_seconds is not None:
-        spec = spec.with_minute_seconds(args.minute_seconds)
-    if args.faults is not None:
-        spec = replace(spec, faults=(*spec.faults, *_faults(Path(args.faults))))
-    if args.local is not None:
-        spec = spec.with_local_command(args.local)
+    spec = spec_of(
+        Options(
+            args.preset,
+            _path(args.spec),
+            _path(args.faults),
+            args.minute_seconds,
+            args.local,
+        )
+    )
 
     def ready(ready: Ready) -> None:
         ui.result(
@@ -45,27 +42,5 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     return 0
 
 
-def spec_from(name: str | None, file: str | None) -> EmulatorSpec:
-    """A preset, or a spec file; the demo's when neither is named.
-
-    Raises
-    ------
-    InputError
-        If both are given, or the file cannot be read or used.
-    """
-    if name is not None and file is not None:
-        raise InputError("--preset and --spec cannot be given together")
-    if file is None:
-        return preset(name or DEFAULT_PRESET)
-    return parse_spec(_text(Path(file)), file)
-
-
-def _faults(path: Path) -> tuple[Fault, ...]:
-    return parse_fault_script(_text(path), str(path))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the file cannot be read: {error}", value=str(path)) from None
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)

@@ -10,11 +10,11 @@ from pathlib import Path
 from tuner.campaign.rehearse import Rehearsal, rehearse
 from tuner.campaign.types import Routing
 from tuner.campaign.virtual import PayloadClass, Streaming, VirtualBackend
-from tuner.commands.emulate import spec_from
 from tuner.commands.inputs import campaign_of, price_in
 from tuner.commands.legs import Leg, legs_of
 from tuner.commands.session import payloads_of
 from tuner.commands.ui import Ui
+from tuner.emulator.options import Options, spec_of
 from tuner.emulator.spec import EmulatorSpec
 from tuner.errors import InputError
 from tuner.plan.parse import Plan, load_plan
@@ -89,7 +89,7 @@ def model_of(leg: Leg, preset: str | None, spec_file: str | None) -> EmulatorSpe
     endpoint = plan.endpoint
     own = endpoint.preset is not None or endpoint.spec is not None
     if (preset is not None or spec_file is not None) and not (leg.directory and own):
-        return spec_from(preset, spec_file)
+        return spec_of(Options(preset, None if spec_file is None else Path(spec_file)))
     if not own and endpoint.kind != "emulator":
         raise InputError(
             f"nothing says how {leg.name or 'the endpoint'} would answer",
@@ -97,7 +97,7 @@ def model_of(leg: Leg, preset: str | None, spec_file: str | None) -> EmulatorSpe
             hint="state a server model: --preset NAME (tuner emulate --list) or --spec FILE "
             "(tuner emulate --example)",
         )
-    return spec_from(endpoint.preset, str(plan.path(endpoint.spec)) if endpoint.spec else None)
+    return spec_of(Options(endpoint.preset, plan.path(endpoint.spec) if endpoint.spec else None))
 
 
 def classes_of(payloads: PayloadSet) -> tuple[PayloadClass, ...]:

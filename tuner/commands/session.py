@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tuner.campaign.types import ProgressCallback, Routing, ScaleEvent, StageResult, StageSpec
-from tuner.commands.emulate import spec_from
 from tuner.commands.interrupts import patient
 from tuner.commands.models_file import mix_of, warm_count
 from tuner.commands.ui import Tick, Ui, duration_text
+from tuner.emulator.options import Options, spec_of
 from tuner.emulator.process import EmulatorProcess
 from tuner.endpoints.http import HttpEndpoint
 from tuner.endpoints.protocol import Endpoint, EndpointState
@@ -73,7 +73,7 @@ def open_endpoint(plan: Plan, ui: Ui, emulator_arguments: Sequence[str] = ()) ->
         if table.kind == "emulator" and url is None:
             spec = plan.path(table.spec) if table.spec else None
             preset = table.preset or (None if spec else DEMO_PRESET)
-            spec_from(preset, None if spec is None else str(spec))
+            spec_of(Options(preset, spec))  # what is wrong with it is said here, not by the child
             process = stack.enter_context(
                 EmulatorProcess(preset, spec_path=spec, arguments=emulator_arguments)
             )

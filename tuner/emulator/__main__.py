@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
-from tuner.emulator.presets import preset, preset_names
+from tuner.emulator.options import Options, spec_of
+from tuner.emulator.presets import preset_names
 from tuner.emulator.server import Ready, serve
-from tuner.emulator.specfile import parse_fault_script, parse_spec
-from tuner.errors import InputError, TunerError
+from tuner.errors import TunerError
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tuner.emulator", description=__doc__)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--preset", choices=preset_names(), default="demo")
+    what.add_argument("--preset", choices=preset_names())
     what.add_argument("--spec", type=Path, help="a TOML file")
     parser.add_argument("--local", metavar="COMMAND", help="real model servers; uses {port}")
     parser.add_argument("--faults", type=Path, help="a TOML file of [[faults]]")
@@ -37,20 +37,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read.
-    """
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the file: {error}", value=str(path)) from None
-
-
 def _announce(ready: Ready) -> None:
     sys.stdout.write(json.dumps(asdict(ready)) + "\n")
     sys.stdout.flush()
@@ -65,20 +51,16 @@ def main() -> int:
     """Run; returns the exit code."""
     options = _parser().parse_args()
     try:
-        spec = (
-            parse_spec(read_text(options.spec), str(options.spec))
-            if options.spec
-            else preset(options.preset)
+        spec = spec_of(
+            Options(
+                options.preset,
+                options.spec,
+                options.faults,
+                options.minute_seconds,
+                options.local,
+                tuple(options.capture_percent),
+            )
         )
-        if options.minute_seconds is not None:
-            spec = spec.with_minute_seconds(options.minute_seconds)
-        if options.capture_percent:
-            spec = spec.with_capture(tuple(options.capture_percent))
-        if options.faults is not None:
-            faults = parse_fault_script(read_text(options.faults), str(options.faults))
-            spec = replace(spec, faults=(*spec.faults, *faults))
-        if options.local is not None:
-            spec = spec.with_local_command(options.local)
         on_ready = _announce if options.announce else _say
         serve(spec, options.host, options.port, on_ready=on_ready, stop_fd=options.stop_fd)
     except TunerError as error:
