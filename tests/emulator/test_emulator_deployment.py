@@ -148,7 +148,7 @@ def answered(emulator: ThreadedEmulator, **more: str) -> float:
         Period=60,
         Statistics=["SampleCount"],
     )["Datapoints"]
-    return sum(p["SampleCount"] for p in points)
+    return float(sum(p["SampleCount"] for p in points))
 
 
 def test_an_alarm_takes_the_deployment_back(start: Start) -> None:
