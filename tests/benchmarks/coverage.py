@@ -77,8 +77,14 @@ def work(code: str, task: Task) -> Done:
 
 
 def code_of_today() -> str:
-    """A fingerprint of the rooms that decide a campaign, and of the servers."""
-    found = hashlib.sha256(Path(__file__).with_name("known_servers.py").read_bytes())
+    """A fingerprint of the rooms that decide a campaign, of stock practice and of the servers.
+
+    The true limits are left out: campaigns do not know them.
+    """
+    found = hashlib.sha256(Path(__file__).with_name("stock_practice.py").read_bytes())
+    for name, s in SCENARIOS.items():
+        slower = getattr(s.slowdown, "__name__", "")
+        found.update(repr((name, s.instance, s.p99_s, s.count, s.routing, slower)).encode())
     for room in ROOMS:
         for path in sorted((Path(tuner.__file__).parent / room).rglob("*.py")):
             found.update(path.name.encode() + path.read_bytes())
