@@ -94,7 +94,7 @@ def _beside(other: Candidate, chosen: Candidate | None) -> str:
     change = compared(other, chosen)
     inside = percent(other.expected.slo_attainment.mid)
     verdict = "would do" if other.meets else f"fails: {failings(other) or reason(other)}"
-    return ", ".join(p for p in (change and f"cost {change}", f"{inside} inside SLO", verdict) if p)
+    return ", ".join(p for p in (change and change if change.startswith("same") else f"cost {change}", f"{inside} inside SLO", verdict) if p)
 
 
 def _no_answer(recommendation: Recommendation) -> list[str]:
