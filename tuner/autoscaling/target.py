@@ -8,7 +8,6 @@ fleet when an activity comes back, and reports its end with `finish`.
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,13 +22,13 @@ from tuner.autoscaling.activity import (
     SuspendedState,
 )
 from tuner.autoscaling.alarms import PolicyAlarms
+from tuner.autoscaling.history import ActivityHistory
 from tuner.autoscaling.kernel import Reason
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.autoscaling.schedule import Schedule, parse_schedule
 from tuner.autoscaling.step import StepScalingPolicy
 from tuner.errors import InputError
 
-_HISTORY = 10_000
 _NOT_SCALED = {
     Reason.ALREADY_AT_MAX: NotScaledCode.AT_MAX,
     Reason.ALREADY_AT_MIN: NotScaledCode.AT_MIN,
@@ -78,11 +77,10 @@ class ScalableTarget:
         self._policies: dict[str, TargetTrackingPolicy | StepScalingPolicy] = {}
         self._alarms: dict[str, PolicyAlarms] = {}
         self._actions: dict[str, tuple[ScheduledAction, float | None]] = {}
-        self._history: list[ScalingActivity] = []
+        self._history = ActivityHistory(resource_id)
         self._pending: _Pending | None = None
         self._cooldowns = kernel.Cooldowns.none(1)
         self._fresh = False
-        self._count = 0
 
     # -- what is registered --------------------------------------------------------------
 
@@ -101,11 +99,11 @@ class ScalableTarget:
         self.bounds = bounds
         moved = min(max(capacity, bounds.min_capacity), bounds.max_capacity)
         if moved != capacity:
-            self._record(
+            self._history.done(
                 now_s,
                 moved,
                 capacity,
-                cause="scalable target was registered or updated with new capacity bounds",
+                "scalable target was registered or updated with new capacity bounds",
             )
         return moved
 
@@ -298,8 +296,7 @@ class ScalableTarget:
             raise InputError("no such activity in progress", value=activity_id)
         self._pending = None
         activity = pending.activity
-        text = message or f"Successfully set desired instance count to {activity.desired}."
-        self._replace(replace(activity, status=status, status_message=text, end_s=now_s))
+        self._history.end(activity, now_s, status, message)
         if status is not StatusCode.SUCCESSFUL or pending.cooldown_s is None:
             return
         here = np.array([True])
@@ -318,7 +315,7 @@ class ScalableTarget:
 
     def activities(self, *, include_not_scaled: bool = False) -> tuple[ScalingActivity, ...]:
         """Scaling activities, newest first."""
-        return tuple(a for a in reversed(self._history) if include_not_scaled or not a.not_scaled)
+        return self._history.newest_first(include_not_scaled=include_not_scaled)
 
     @property
     def in_progress(self) -> ScalingActivity | None:
@@ -346,17 +343,7 @@ class ScalableTarget:
         out = desired > capacity
         alarms = self._alarms.get(name)
         alarm = f"monitor alarm {alarms.name(high=out)} in state ALARM " if alarms else "alarm "
-        activity = ScalingActivity(
-            self._next_id(),
-            f"Setting desired instance count to {desired}.",
-            f"{alarm}triggered policy {name}",
-            now_s,
-            desired,
-            capacity,
-            StatusCode.IN_PROGRESS,
-            f"Setting desired instance count to {desired} is in progress.",
-        )
-        self._add(activity)
+        activity = self._history.begin(now_s, desired, capacity, f"{alarm}triggered policy {name}")
         self._pending = _Pending(activity, float(cooldown_s), out)
         if out:
             here = np.array([True])
@@ -372,19 +359,7 @@ class ScalableTarget:
             self.bounds.min_capacity if code is NotScaledCode.AT_MIN else None,
             self.bounds.max_capacity if code is NotScaledCode.AT_MAX else None,
         )
-        self._add(
-            ScalingActivity(
-                self._next_id(),
-                "Attempting to scale due to alarm triggered",
-                f"policy {name} was evaluated and changed nothing",
-                now_s,
-                capacity,
-                capacity,
-                StatusCode.UNFULFILLED,
-                end_s=now_s,
-                not_scaled=(reason,),
-            )
-        )
+        self._history.not_scaled(now_s, name, reason)
 
     def _apply(self, fires_s: float, action: ScheduledAction, capacity: int) -> int:
         low = self.bounds.min_capacity if action.min_capacity is None else action.min_capacity
@@ -395,37 +370,6 @@ class ScalableTarget:
         self.bounds = CapacityBounds(low, high)
         moved = min(max(capacity, low), high)
         if moved != capacity:
-            self._record(
-                fires_s, moved, capacity, cause=f"scheduled action {action.name} was triggered"
-            )
+            cause = f"scheduled action {action.name} was triggered"
+            self._history.done(fires_s, moved, capacity, cause)
         return moved
-
-    def _record(self, now_s: float, desired: int, capacity: int, *, cause: str) -> None:
-        text = f"Setting desired instance count to {desired}."
-        self._add(
-            ScalingActivity(
-                self._next_id(),
-                text,
-                cause,
-                now_s,
-                desired,
-                capacity,
-                StatusCode.SUCCESSFUL,
-                f"Successfully set desired instance count to {desired}.",
-                end_s=now_s,
-            )
-        )
-
-    def _next_id(self) -> str:
-        self._count += 1
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.resource_id}#{self._count}"))
-
-    def _add(self, activity: ScalingActivity) -> None:
-        self._history.append(activity)
-        del self._history[:-_HISTORY]
-
-    def _replace(self, activity: ScalingActivity) -> None:
-        for i in range(len(self._history) - 1, -1, -1):
-            if self._history[i].activity_id == activity.activity_id:
-                self._history[i] = activity
-                return

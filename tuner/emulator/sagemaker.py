@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +10,11 @@ from tuner.emulator.account import Account
 from tuner.emulator.deployment import Deployment, deployment_of
 from tuner.emulator.endpoint import Endpoint, Rollout, Variant
 from tuner.emulator.errors import validation
+from tuner.emulator.paging import page
 from tuner.emulator.params import NAME, Params
 
 Json = dict[str, Any]
 
-DEFAULT_PAGE = 10
-LONGEST_PAGE = 100
 ROUTING = ("LEAST_OUTSTANDING_REQUESTS", "RANDOM")
 
 
@@ -79,7 +77,7 @@ class SageMaker:
     def _list_models(self, params: Params) -> Json:
         keys = ("ModelName", "ModelArn", "CreationTime")
         rows = [{k: m[k] for k in keys} for m in self._account.models.values()]
-        return _page("Models", rows, "ModelName", params)
+        return page("Models", rows, "ModelName", params)
 
     # -- endpoint configurations ----------------------------------------------------------
 
@@ -143,7 +141,7 @@ class SageMaker:
     def _list_configs(self, params: Params) -> Json:
         keys = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
         rows = [{k: c[k] for k in keys} for c in self._account.configs.values()]
-        return _page("EndpointConfigs", rows, "EndpointConfigName", params)
+        return page("EndpointConfigs", rows, "EndpointConfigName", params)
 
     # -- endpoints ------------------------------------------------------------------------
 
@@ -225,7 +223,7 @@ class SageMaker:
         ]
         status = params.maybe_text("StatusEquals")
         rows = [r for r in rows if status is None or r["EndpointStatus"] == status]
-        return _page("Endpoints", rows, "EndpointName", params)
+        return page("Endpoints", rows, "EndpointName", params)
 
     def _not_in_progress(self, endpoint: Endpoint) -> None:
         if endpoint.status not in ("InService", "UpdateRollbackFailed"):
@@ -373,31 +371,3 @@ def _summary(variant: Variant, endpoint: Endpoint) -> Json:
             {"Status": endpoint.status, "StartTime": endpoint.modified_unix_s}
         ]
     return summary
-
-
-def _page(key: str, rows: list[Json], name_key: str, params: Params) -> Json:
-    """Filter, sort and page a list as SageMaker's List operations do."""
-    contains = params.maybe_text("NameContains")
-    if contains is not None:
-        rows = [r for r in rows if contains in r[name_key]]
-    by = params.choice("SortBy", ("Name", "CreationTime", "Status"), "CreationTime")
-    sort_key = {"Name": name_key, "CreationTime": "CreationTime", "Status": "EndpointStatus"}[by]
-    order = params.choice("SortOrder", ("Ascending", "Descending"), "Descending")
-    rows = sorted(rows, key=lambda r: (r.get(sort_key, ""), r[name_key]))
-    if order == "Descending":
-        rows.reverse()
-    start = _offset(params.maybe_text("NextToken"))
-    size = params.integer("MaxResults", DEFAULT_PAGE, low=1, high=LONGEST_PAGE)
-    answer: Json = {key: rows[start : start + size]}
-    if start + size < len(rows):
-        answer["NextToken"] = base64.b64encode(str(start + size).encode()).decode()
-    return answer
-
-
-def _offset(token: str | None) -> int:
-    if token is None:
-        return 0
-    try:
-        return max(int(base64.b64decode(token, validate=True)), 0)
-    except ValueError:
-        raise validation("Invalid NextToken.") from None
