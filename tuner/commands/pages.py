@@ -91,11 +91,8 @@ def report_data(
         ),
         tfvars=tfvars,
         snippets=_snippets(recorded, recommendation) if tfvars is not None else (),
-        tables=(
-            *knob_tables(recommendation),
-            *gap_tables(stages),
-            *verification_tables(recommendation),
-        ),
+        choices=knob_tables(recommendation),
+        tables=(*gap_tables(stages), *verification_tables(recommendation)),
         duration_s=seconds,
         money_spent_usd=hours * price if price is not None else None,
     )

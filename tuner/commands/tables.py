@@ -36,9 +36,9 @@ def knob_tables(recommendation: Recommendation | None) -> tuple[Table, ...]:
     """The tables there is something to say in."""
     if recommendation is None:
         return ()
-    tables = []
+    tables: list[Table] = []
     if recommendation.right_size is not None:
-        tables.append(type_table(recommendation.right_size))
+        tables += type_tables(recommendation.right_size)
     if recommendation.signals:
         tables.append(signal_table(recommendation.signals))
     if recommendation.models is not None:
@@ -104,38 +104,45 @@ def _share(value: Interval) -> str:
     return f"{percent(value.mid)} ({percent(value.low)} to {percent(value.high)})"
 
 
-def type_table(sized: RightSizing) -> Table:
-    """The types compared, cheapest first."""
-    return Table(
-        "Instance types compared on this traffic",
-        (
-            "type",
-            "verdict",
-            "$ per hour",
-            "requests/s per instance",
-            "$ per million at capacity",
-            "fixed fleet",
-            "$ per month, fixed",
-            "$ per month, scaled",
-            "$ per million, scaled",
-            "why",
+def type_tables(sized: RightSizing) -> tuple[Table, Table]:
+    """The types compared, cheapest first, and why each stands where it does."""
+    return (
+        Table(
+            "Instance types compared on this traffic",
+            (
+                "type",
+                "verdict",
+                "$ per hour",
+                "requests/s per instance",
+                "fixed fleet",
+                "$ per month, fixed",
+                "$ per month as recommended",
+                "$ per month over its capacity's interval",
+                "$ per million",
+            ),
+            tuple(_type_row(t) for t in sized.types),
         ),
-        tuple(_type_row(t) for t in sized.types),
+        Table(
+            "Why each type stands where it does",
+            ("type", "why"),
+            tuple((t.name, t.reason) for t in sized.types),
+            prose=True,
+        ),
     )
 
 
 def _type_row(cost: TypeCost) -> tuple[str, ...]:
+    month, million = cost.scaled_usd_per_month, cost.scaled_usd_per_million
     return (
         cost.name,
         STANDINGS[cost.standing],
         f"${cost.price.usd_per_hour:.4g}",
         interval(cost.capacity_per_s),
-        money_interval(cost.usd_per_million_at_capacity),
         NONE if cost.static_count is None else f"{cost.static_count} instances",
         money_interval(cost.static_usd_per_month),
-        money_interval(cost.scaled_usd_per_month),
-        money_interval(cost.scaled_usd_per_million),
-        cost.reason,
+        money(None if month is None else month.high),
+        money_interval(month),
+        money(None if million is None else million.high),
     )
 
 
@@ -145,6 +152,7 @@ def signal_table(signals: tuple[SignalChoice, ...]) -> Table:
         "Scaling signals compared on this traffic",
         ("signal", "target", "of the machine", "inside SLO", "$ per month", "scatter", "why"),
         tuple(_signal_row(s) for s in signals),
+        prose=True,
     )
 
 

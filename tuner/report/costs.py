@@ -69,8 +69,9 @@ def _bill(costs: Costs) -> Table:
     total = CostPart("total", costs.total_per_month, "The sum of these rows.")
     return Table(
         "The recommended bill, part by part",
-        ("Part", "USD per month", "per million requests", "What it is"),
+        ("Part", "USD per month", "USD per million", "What it is"),
         (*rows, _line(costs, total, costs.total_per_month)),
+        prose=True,
     )
 
 
@@ -85,9 +86,11 @@ def _knobs(costs: Costs) -> Table:
     return Table(
         "What each knob is worth, against doing otherwise",
         ("Knob", "USD per month", "What it is"),
-        tuple((_name(p), signed(p.usd_per_month), p.sentence) for p in costs.parts
-              if not p.in_total),
-    )  # fmt: skip
+        tuple(
+            (_name(p), signed(p.usd_per_month), p.sentence) for p in costs.parts if not p.in_total
+        ),
+        prose=True,
+    )
 
 
 def _name(part: CostPart) -> str:

@@ -54,8 +54,10 @@ class ReportData:
         Text of ``terraform.tfvars``, or None.
     snippets
         Title and text of further ready-made pieces (AWS CLI, CloudFormation).
+    choices
+        Tables on what the answer chose between: instance types, signals, models per instance.
     tables
-        Further tables: title, header, rows.
+        Further tables on what was measured.
     answer, badge, headline, facts, tfvars_name
         Replace the verdict, its word, its headline, the facts and the file of a campaign on the
         page of something else that was measured.
@@ -78,6 +80,7 @@ class ReportData:
     commands: tuple[str, ...] = ()
     tfvars: str | None = None
     snippets: Pairs = ()
+    choices: tuple[Table, ...] = ()
     tables: tuple[Table, ...] = ()
     problem: str | None = None
     answer: Verdict | None = None
@@ -162,11 +165,15 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One further table of the page; the first column is text, the others are set right."""
+    """One further table of the page; the first column is text, the others are set right.
+
+    With ``prose`` the last column holds sentences.
+    """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    prose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
