@@ -100,14 +100,15 @@ def drive(heard: Any, port: int, client: str = "fast") -> Any:
 @pytest.mark.parametrize("client", ["fast", "boto3"])
 def test_time_to_first_part_and_to_the_end(heard: Any, client: str) -> None:
     whole = part(b"hello")
-    pieces = [(0.0, whole[:9]), (0.15, whole[9:]), (0.2, part(b"world")), (0.05, part(b"!"))]
+    pieces = [(0.0, whole[:9]), (0.15, whole[9:]), (0.6, part(b"world")), (0.05, part(b"!"))]
     with scripted(stream_server(pieces)) as port:
         ear = drive(heard, port, client)
     row = ear.rows[0]
     assert ear.outcomes == [Outcome.OK]
-    assert row["first_chunk_s"] - row["scheduled_s"] == pytest.approx(0.15, abs=0.1)
-    assert row["done_s"] - row["scheduled_s"] == pytest.approx(0.4, abs=0.15)
-    assert row["longest_gap_s"] == pytest.approx(0.2, abs=0.1)
+    # The server only waits longer than it was told to; half a second is more than it may lose.
+    assert 0.15 <= row["first_chunk_s"] - row["scheduled_s"] < 0.65
+    assert row["done_s"] - row["scheduled_s"] >= 0.8
+    assert row["longest_gap_s"] > 0.3
     assert row["longest_gap_s"] <= row["done_s"] - row["first_chunk_s"]
     gaps = ear.driver.engine.gaps
     assert gaps.total == 2

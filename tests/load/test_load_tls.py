@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from scripted import answer, read_request, scripted
 from transport_target import keep_answering, tls_server
 
@@ -50,11 +50,13 @@ def test_an_untrusted_certificate_fails_the_request(
 
 
 def test_a_server_that_never_answers_the_handshake_times_out(heard: Any) -> None:
-    with scripted(lambda c, n: time.sleep(0.6)) as port:
+    release = threading.Event()
+    with scripted(lambda c, n: release.wait(20) and None) as port:
         ear = heard(InvokeTarget(f"https://localhost:{port}/x", timeout_s=0.2))
         ear.send([0.0])
+        release.set()
     assert ear.outcomes == [Outcome.TIMEOUT]
-    assert ear.took_s[0] == pytest.approx(0.2, abs=0.1)
+    assert 0.2 <= ear.took_s[0] < 5.0
 
 
 def test_plain_http_answered_to_a_tls_hello(heard: Any) -> None:

@@ -26,7 +26,8 @@ def test_one_connection_carries_many_requests(heard: Any) -> None:
 
     with scripted(script) as port:
         ear = heard(target(port))
-        ear.send([0.02 * i for i in range(20)])
+        for _ in range(20):
+            ear.send([0.0])
     assert ear.outcomes == [Outcome.OK] * 20
     assert connections == [0]
     assert ear.answers[0][2] == b"ok"
@@ -44,9 +45,9 @@ def test_latency_counts_from_the_intended_start_when_the_only_connection_is_busy
         ear = heard(target(port, connections=1, max_in_flight=100))
         ear.send([0.0, 0.001, 0.002])
     assert ear.outcomes == [Outcome.OK] * 3
-    assert list(ear.took_s) == pytest.approx([0.1, 0.2, 0.3], abs=0.1)
+    assert (ear.took_s > [0.099, 0.19, 0.29]).all()
     lag = sorted(ear.rows["sent_s"] - ear.rows["scheduled_s"])
-    assert lag[2] > 0.15, "waiting in line shows as send lag"
+    assert lag[2] > 0.19, "waiting in line shows as send lag"
 
 
 def test_arrivals_beyond_the_cap_are_dropped_and_recorded(heard: Any) -> None:
@@ -90,31 +91,36 @@ def test_a_reset_in_the_middle_of_a_body(heard: Any) -> None:
 
 
 def test_a_peer_that_half_closes_in_the_middle_of_a_body(heard: Any) -> None:
+    release = threading.Event()
+
     def script(connection: socket.socket, number: int) -> None:
         read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
         connection.shutdown(socket.SHUT_WR)
-        time.sleep(0.3)
+        release.wait(20)
 
     with scripted(script) as port:
-        ear = heard(target(port))
-        ear.send([0.0])
+        ear = heard(target(port, timeout_s=20.0))
+        ear.send([0.0], wait_s=15.0)
+        release.set()
     assert ear.outcomes == [Outcome.CONNECTION]
     assert "middle of an answer" in ear.texts
-    assert ear.took_s[0] < 0.25, "the end is seen at once, not by a timeout"
+    assert ear.took_s[0] < 5.0, "the end is seen at once, not by a timeout"
 
 
 def test_a_timeout_is_a_failure_with_the_time_it_took(heard: Any) -> None:
     def script(connection: socket.socket, number: int) -> None:
         read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
-        time.sleep(1)
+        release.wait(20)
 
+    release = threading.Event()
     with scripted(script) as port:
         ear = heard(target(port, timeout_s=0.2))
         ear.send([0.0])
+        release.set()
     assert ear.outcomes == [Outcome.TIMEOUT]
-    assert ear.took_s[0] == pytest.approx(0.2, abs=0.1)
+    assert 0.2 <= ear.took_s[0] < 5.0
     assert "0.2 s" in ear.texts
 
 
@@ -122,7 +128,7 @@ def test_a_slow_drip_is_cut_at_the_timeout(heard: Any) -> None:
     def script(connection: socket.socket, number: int) -> None:
         read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
-        for _ in range(40):
+        for _ in range(99):
             connection.sendall(b".")
             time.sleep(0.02)
 
@@ -130,7 +136,7 @@ def test_a_slow_drip_is_cut_at_the_timeout(heard: Any) -> None:
         ear = heard(target(port, timeout_s=0.25))
         ear.send([0.0])
     assert ear.outcomes == [Outcome.TIMEOUT]
-    assert ear.took_s[0] == pytest.approx(0.25, abs=0.1)
+    assert 0.25 <= ear.took_s[0] < 1.9, "before the drip is over"
 
 
 def test_an_idle_connection_closed_by_the_server_is_replaced_without_a_failure(
