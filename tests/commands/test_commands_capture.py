@@ -99,13 +99,14 @@ def _nothing_is_measured_twice(plan: Path, where: Path) -> None:
     assert "was measured before" in err.getvalue()
     assert (where / "data_capture.json").read_bytes() == before
     with pytest.raises(InputError, match="another load"):
-        main(arguments(plan, where, resume=True, rate=70.0), PlainUi(out, err))
+        main(arguments(plan, where, resume=True, rate=150.0), PlainUi(out, err))
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("rate_per_s = 100\n", "", "rate"),
+        ("rate_per_s = 100\n", "rate_per_s = 60\n", "too short to compare p99"),
         (
             'kind = "emulator"\nspec = "spec.toml"',
             'kind = "http"\nurl = "http://127.0.0.1:9/x"',

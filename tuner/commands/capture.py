@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -35,7 +36,7 @@ from tuner.load.target import aimed_at, marked
 from tuner.plan.knobs import DataCaptureTable
 from tuner.plan.parse import Plan, load_plan
 from tuner.recommend.data_capture import CaptureEffect
-from tuner.stats.paired import compare_paired
+from tuner.stats.paired import compare_paired, least_requests
 from tuner.stats.requests import RequestLog
 from tuner.units import SECONDS_PER_MINUTE, ms_to_s, per_min_to_per_s
 from tuner.workload.payloads import PayloadSet
@@ -46,6 +47,8 @@ SETTLE_S = 3.0
 TRIES = 3
 QUANTILE = 0.99
 SAME_LOAD = 0.01
+ROOM = 1.1
+"""Poisson arrivals may be a few fewer than expected."""
 NOT_KEPT = "its requests were not kept; raise load.raw_requests_per_stage"
 FLAGS = {"rate": "data_capture.rate_per_s", "minutes": "data_capture.minutes"}
 
@@ -130,6 +133,7 @@ def measure_capture(
         rate = _rate(plan, table, run, base.state)
         each = rate / base.state.current_instance_count
         _same_load(begun, each)
+        _long_enough(rate, table.minutes)
         _look(table, [base, *(s.opened for s in sides)], ui, agreed=agreed)
         found = begun or CaptureMeasured((), payloads.mean_bytes, None, each)
         for number, side in enumerate(sides):
@@ -147,6 +151,18 @@ def measure_capture(
             with uninterrupted():
                 keep(found)
     return found
+
+
+def _long_enough(rate_per_s: float, minutes: float) -> None:
+    """Refuse before any load what could not be compared after it."""
+    least = ROOM * least_requests(QUANTILE)
+    if rate_per_s * minutes * SECONDS_PER_MINUTE < least:
+        needed = math.ceil(10.0 * least / rate_per_s / SECONDS_PER_MINUTE) / 10.0
+        raise InputError(
+            f"{minutes:g} minutes at {rate_per_s:.4g} requests/s are too short to compare p99",
+            allowed=f"at least {needed:g} minutes at this rate",
+            hint=f"--minutes {needed:g}, or a higher --rate",
+        )
 
 
 def _same_load(begun: CaptureMeasured | None, each_per_s: float) -> None:

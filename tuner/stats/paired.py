@@ -44,6 +44,11 @@ class PairedRatio:
     requests: int
 
 
+def least_requests(quantile: float) -> int:
+    """Requests of either side below which a quantile is not compared: ten beyond it."""
+    return math.ceil(round(10.0 / (1.0 - quantile), 6))
+
+
 def compare_paired(
     first: RequestLog,
     second: RequestLog,
@@ -93,7 +98,7 @@ def compare_paired(
             allowed=f"at least {LEAST_BLOCKS}",
             hint="measure for longer",
         )
-    least = math.ceil(10.0 / (1.0 - quantile))
+    least = least_requests(quantile)
     if min(len(first), len(second)) < least:
         raise InsufficientDataError(
             f"too few requests for p{quantile * 100:g}",
