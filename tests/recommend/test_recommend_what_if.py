@@ -34,6 +34,11 @@ def test_what_if_repeats_the_candidate_of_the_search() -> None:
     assert got.candidate.meets
     assert got.candidate.expected.instance_hours_per_day == chosen.expected.instance_hours_per_day
     assert got.hardest_day.in_service.size == 1440
+    half = next(c for c in answer().alternatives if c.name == "aws_half_of_maximum")
+    assert [c.name for c in got.alternatives][:1] == ["aws_half_of_maximum"]
+    assert got.alternatives[0].expected.instance_hours_per_day == (
+        half.expected.instance_hours_per_day
+    )
 
 
 def test_a_fixed_fleet_can_be_asked_about_and_today_is_shown() -> None:

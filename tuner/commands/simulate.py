@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.commands.answer import capacity_of, read_run, slo_for
-from tuner.commands.inputs import constraints_of, prices_of, traffic_of
+from tuner.commands.inputs import constraints_of, prices_of, today_of, traffic_of
 from tuner.commands.recommend import question_of
 from tuner.commands.signals import curves_of, fitted_signals, key_of
 from tuner.commands.ui import Ui
@@ -16,6 +16,8 @@ from tuner.commands.unrestored import remind
 from tuner.errors import InputError, InsufficientDataError
 from tuner.recommend.as_json import candidate_to_json
 from tuner.recommend.what_if import WhatIf, what_if
+from tuner.report.console import beside
+from tuner.report.names import said
 from tuner.slo import Verdict
 
 METRICS = {key_of(m): m for m in ScalingMetric}
@@ -54,8 +56,11 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         launch_lag_s=recorded.plan.capacity.launch_lag_s,
         prices=prices_of(recorded.plan, recorded.instance_type),
         seed=recorded.plan.load.seed,
+        today=today_of(recorded.plan),
     )
-    ui.result(candidate_to_json(found.candidate) if args.json else what_if_text(found))
+    ui.result(
+        candidate_to_json(found.candidate, found.alternatives) if args.json else what_if_text(found)
+    )
     return 0 if found.candidate.meets else 3
 
 
@@ -107,6 +112,10 @@ def what_if_text(found: WhatIf) -> str:
     ]
     if expected.cost_per_month_usd is not None:
         lines.append(f"  cost            ${expected.cost_per_month_usd.mid:,.0f} a month")
+    lines += [
+        f"  against         {said(other.name)}: {beside(other, candidate)}"
+        for other in found.alternatives
+    ]
     lines += [f"  {s.sentence}" for s in found.statements]
     lines += [f"  warning: {w}" for w in found.warnings]
     return "\n".join(lines)

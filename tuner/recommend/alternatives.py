@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,18 @@ def standard(capacity: CapacityModel, ground: Ground, today: Choice | None) -> l
     if today is not None:
         named.append(Named("today", today, "The policy the endpoint has today."))
     return named
+
+
+def comparable(today: Choice | None, setup: Setup) -> tuple[Choice | None, Setup]:
+    """Today's policy if it can be simulated; else a warning in its place."""
+    metric = today[0].metric if today is not None and today[0] is not None else None
+    if metric in (None, ScalingMetric.INVOCATIONS) or metric in setup.world.curves:
+        return today, setup
+    said = (
+        f"Today's policy follows {metric}, and it was not measured how that answers to load: "
+        "it is not compared."
+    )
+    return None, replace(setup, warnings=(*setup.warnings, said))
 
 
 def front(found: Found, budget: float) -> list[Named]:

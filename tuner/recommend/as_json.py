@@ -8,7 +8,7 @@ reasons as data. Costs are for a month of 30 days, instance-hours per day.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
@@ -48,9 +48,10 @@ def to_json(recommendation: Recommendation, provenance: Mapping[str, object]) ->
     return dump_json({**document(recommendation), "provenance": dict(provenance)})
 
 
-def candidate_to_json(candidate: Candidate) -> str:
-    """One candidate alone, as it stands in a document: the answer to a what-if question."""
-    return dump_json({"schema_version": SCHEMA_VERSION, **_candidate(candidate)})
+def candidate_to_json(candidate: Candidate, alternatives: Sequence[Candidate] = ()) -> str:
+    """One candidate and what it is held against, as they stand in a document."""
+    beside = {"alternatives": [_candidate(c) for c in alternatives]}
+    return dump_json({"schema_version": SCHEMA_VERSION, **_candidate(candidate), **beside})
 
 
 def document(recommendation: Recommendation) -> dict[str, object]:

@@ -11,7 +11,14 @@ from tuner.autoscaling.policy import ScalingMetric
 from tuner.queueing.capacity import CapacityModel
 from tuner.recommend import clock_statements, cost_parts, statements
 from tuner.recommend.actions import ScheduleRules
-from tuner.recommend.alternatives import Named, candidates_of, front, near_misses, standard
+from tuner.recommend.alternatives import (
+    Named,
+    candidates_of,
+    comparable,
+    front,
+    near_misses,
+    standard,
+)
 from tuner.recommend.check import check_by_requests
 from tuner.recommend.choose import Scores
 from tuner.recommend.constraints import Constraints
@@ -103,7 +110,7 @@ def recommend(
         seed=seed,
         metric_curves=metric_curves,
     )
-    today, setup = _comparable(today, setup)
+    today, setup = comparable(today, setup)
     if setup.ground.lowest_minimum > setup.ground.ceiling:
         beyond = _beyond(setup, constraints)
         return impossible(capacity, setup, slo, constraints, None, beyond, today)
@@ -116,18 +123,6 @@ def recommend(
     answer = _answer(capacity, setup, slo, constraints, found, others, check_requests, schedule)
     assert answer.chosen is not None
     return replace(answer, signals=signal_choices(setup, results, found, answer.chosen))
-
-
-def _comparable(today: Choice | None, setup: Setup) -> tuple[Choice | None, Setup]:
-    """Today's policy if it can be simulated; else a warning in its place."""
-    metric = today[0].metric if today is not None and today[0] is not None else None
-    if metric in (None, ScalingMetric.INVOCATIONS) or metric in setup.world.curves:
-        return today, setup
-    said = (
-        f"Today's policy follows {metric}, and it was not measured how that answers to load: "
-        "it is not compared."
-    )
-    return None, replace(setup, warnings=(*setup.warnings, said))
 
 
 def _beyond(setup: Setup, constraints: Constraints) -> Found:

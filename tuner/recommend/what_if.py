@@ -9,9 +9,10 @@ import numpy as np
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
 from tuner.queueing.capacity import CapacityModel
+from tuner.recommend.alternatives import Named, comparable, standard
 from tuner.recommend.choose import meets, plain_shares
 from tuner.recommend.constraints import Constraints
-from tuner.recommend.evaluate import candidate, describe, evaluate, hardest_day
+from tuner.recommend.evaluate import Choice, candidate, describe, evaluate, hardest_day
 from tuner.recommend.prices import PRICES, PriceTable
 from tuner.recommend.recommend import day_of
 from tuner.recommend.setup import prepare
@@ -25,9 +26,13 @@ from tuner.workload.profile import TrafficProfile
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WhatIf:
-    """A policy's prospects, its hardest day minute by minute, and what to keep in mind."""
+    """A policy's prospects, its hardest day minute by minute, and what to keep in mind.
+
+    ``alternatives`` are the usual ones on the same traffic, today's policy among them.
+    """
 
     candidate: Candidate
+    alternatives: tuple[Candidate, ...]
     hardest_day: Timeline
     statements: tuple[Statement, ...]
     warnings: tuple[str, ...]
@@ -45,6 +50,7 @@ def what_if(
     prices: PriceTable = PRICES,
     seed: int = 0,
     metric_curves: Mapping[ScalingMetric, MetricCurve] | None = None,
+    today: Choice | None = None,
 ) -> WhatIf:
     """Simulate one policy (None: a fleet fixed at the minimum) as `recommend` would.
 
@@ -65,19 +71,28 @@ def what_if(
         metric_curves=metric_curves,
     )
     choice = (policy, bounds)
-    at = evaluate(setup.world, [choice])
+    today, setup = comparable(today, setup)
+    named = [
+        Named("what_if", choice, "The policy asked for."),
+        *standard(capacity, setup.ground, today),
+    ]
+    at = evaluate(setup.world, [n.choice for n in named])
     met = meets(plain_shares(at.low), setup.budgets)
-    answer = candidate(
-        setup.world,
-        at,
-        0,
-        np.arange(0),
-        met,
-        name="what_if",
-        reason=f"The policy asked for ({describe(choice)}).",
-    )
+    answers = [
+        candidate(
+            setup.world,
+            at,
+            i,
+            np.arange(0),
+            met,
+            name=n.name,
+            reason=f"{n.reason} ({describe(n.choice)})",
+        )
+        for i, n in enumerate(named)
+    ]
     return WhatIf(
-        candidate=answer,
+        candidate=answers[0],
+        alternatives=tuple(answers[1:]),
         hardest_day=day_of(setup, choice, hardest_day(at.mid, 0)),
         statements=tuple(surges(setup.world, setup.ground, choice)),
         warnings=setup.warnings,

@@ -60,7 +60,7 @@ def _answer(recommendation: Recommendation, chosen: Candidate) -> list[str]:
     lines += _minimum(recommendation)
     lines += _knobs(recommendation)
     for other in others(recommendation)[:MAX_ITEMS]:
-        lines += _field("against", f"{said(other.name)}: {_beside(other, chosen)}")
+        lines += _field("against", f"{said(other.name)}: {beside(other, chosen)}")
     return lines
 
 
@@ -90,11 +90,20 @@ def _knobs(recommendation: Recommendation) -> list[str]:
     return lines
 
 
-def _beside(other: Candidate, chosen: Candidate | None) -> str:
+def beside(other: Candidate, chosen: Candidate | None) -> str:
+    """Another policy's cost against the chosen one's, its attainment, and whether it would do."""
     change = compared(other, chosen)
     inside = percent(other.expected.slo_attainment.mid)
     verdict = "would do" if other.meets else f"fails: {failings(other) or reason(other)}"
-    return ", ".join(p for p in (change and change if change.startswith("same") else f"cost {change}", f"{inside} inside SLO", verdict) if p)
+    return ", ".join(
+        p
+        for p in (
+            change and change if change.startswith("same") else f"cost {change}",
+            f"{inside} inside SLO",
+            verdict,
+        )
+        if p
+    )
 
 
 def _no_answer(recommendation: Recommendation) -> list[str]:
@@ -107,7 +116,7 @@ def _no_answer(recommendation: Recommendation) -> list[str]:
         lines += _field("next" if statement.name == "proposal" else "reason", statement.sentence)
     tried = [c for c in others(recommendation) if c is not recommendation.proposal]
     for other in [*tried, *recommendation.rejected][:MAX_TRIED]:
-        lines += _field("tried", f"{policy_words(other)}: {_beside(other, None)}")
+        lines += _field("tried", f"{policy_words(other)}: {beside(other, None)}")
     lines += _listed("next", tuple(dict.fromkeys(g.remedy for g in failed if g.remedy)))
     return lines
 
