@@ -261,16 +261,18 @@ def _fails(test: GroupTest) -> bool:
 
 def _changes(work: RecoveredWork) -> bool:
     """Whether demand depends on time: in spells, or by a trend from start to end."""
+    return _fails(work.time) or (_trends(work) and not _by_load(work))
+
+
+def _trends(work: RecoveredWork) -> bool:
     change, t = work.trend
-    return _fails(work.time) or (abs(t) > TREND_T_LIMIT and abs(change) > TREND_LIMIT)
+    return abs(t) > TREND_T_LIMIT and abs(change) > TREND_LIMIT
 
 
 def _by_load(work: RecoveredWork) -> bool:
     """Whether a trend is that of the loads, which were offered one after another."""
-    change, t = work.trend
-    own, own_t = work.trend_within
-    found = abs(t) > TREND_T_LIMIT and abs(change) > TREND_LIMIT
-    return found and (abs(own_t) < OWN_T_LIMIT or own * change < OWN_PART * change * change)
+    change, (own, own_t) = work.trend[0], work.trend_within
+    return _trends(work) and (abs(own_t) < OWN_T_LIMIT or own * change < OWN_PART * change**2)
 
 
 def _limit(name: str) -> str:
@@ -279,9 +281,8 @@ def _limit(name: str) -> str:
 
 def _state_gate(work: RecoveredWork) -> Gate:
     # A slow spell also fills the queue: what is left inside blocks of time is structure.
-    by_load = _by_load(work)
-    in_time = _changes(work) and not _fails(work.state_within)
-    failed = by_load or (_fails(work.state) and not in_time)
+    in_time = _changes(work) and not _fails(work.state_within) and not _by_load(work)
+    failed = _fails(work.state) and not in_time
     return Gate(
         "state",
         not failed,
@@ -318,8 +319,8 @@ def _future_gate(work: RecoveredWork) -> Gate:
 
 def _time_gate(work: RecoveredWork) -> Gate:
     failed = _changes(work)
-    change, t = work.trend
-    steady = abs(t) < TREND_T_LIMIT
+    change = work.trend[0]
+    steady = not _trends(work) or _by_load(work)
     if not failed:
         name, cause, remedy = "time", "", None
     elif steady:
