@@ -52,8 +52,16 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         def keep(record: RestoreRecord) -> None:
             run.record_before_change(record.to_json(), APPLY)
 
-        with patient(ui, "the policy is being registered"):
-            apply_plan(driver, plan, keep)
+        try:
+            with patient(ui, "the policy is being registered"):
+                apply_plan(driver, plan, keep)
+        except EndpointError:
+            if run.unrestored(APPLY):
+                ui.warn(
+                    "not everything was applied; go on with the same command, or take back what "
+                    f"was done: tuner restore --applied {path}"
+                )
+            raise
     ui.result(f"applied; take it back with: tuner restore --applied {path}")
     return 0
 

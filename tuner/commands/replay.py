@@ -138,7 +138,11 @@ def replay(
         in_service_by_minute(samples, minutes, minute_s),
         result.health.void_reasons,
     )
-    begun = [a for a in driver.scaling_activities() if a.started_at_unix_s >= opens]
+    try:
+        begun = [a for a in driver.scaling_activities() if a.started_at_unix_s >= opens]
+    except EndpointError as error:
+        ui.warn(f"the scaling activities are not shown: {error.message}")
+        begun = []
     texts = (_activity_text(a, opens, minute_s) for a in reversed(begun))
     return seen, tuple(t for t in texts if t is not None)
 
