@@ -14,7 +14,7 @@ from tuner.campaign.analyse import analyse
 from tuner.campaign.evidence import evidence, sound
 from tuner.campaign.published import limit_of_summaries
 from tuner.campaign.types import Routing, StageResult
-from tuner.commands.arguments import SLO_KEYS
+from tuner.commands.arguments_base import SLO_KEYS
 from tuner.commands.ui import Ui
 from tuner.errors import InputError
 from tuner.plan.parse import Plan, load_plan, parse_plan

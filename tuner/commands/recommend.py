@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.commands.answer import Question, answer, deliver
-from tuner.commands.arguments import SLO_KEYS
+from tuner.commands.arguments_base import SLO_KEYS
 from tuner.commands.inputs import traffic_text
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind
