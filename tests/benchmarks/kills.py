@@ -20,6 +20,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import statistics
@@ -169,16 +170,21 @@ class Lab:
 
 
 def stages(run: Path) -> dict[int, str]:
-    """Index and digest of every completed stage, read without tuner."""
-    journal = run / "journal.sqlite"
-    if not journal.exists():
+    """Index and digest of every completed stage, read without tuner.
+
+    From a copy: a commit that was cut off has to be rolled back by whoever opens the journal
+    next, and that should be tuner.
+    """
+    if not (run / "journal.sqlite").exists():
         return {}
-    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
-        try:
+    with tempfile.TemporaryDirectory() as folder:
+        for file in run.glob("journal.sqlite*"):
+            shutil.copy(file, folder)
+        with closing(sqlite3.connect(Path(folder) / "journal.sqlite")) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'stage'").fetchone():
+                return {}
             rows = db.execute("SELECT idx, spec, windows, log_file, log_sha256 FROM stage")
             found = rows.fetchall()
-        except sqlite3.OperationalError:
-            return {}
     digests: dict[int, str] = {}
     for index, spec, windows, log_file, log_sha256 in found:
         digest = hashlib.sha256(str(spec).encode() + windows)
