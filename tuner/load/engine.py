@@ -36,8 +36,6 @@ class HttpEngine(EngineBase):
         gevent's loop of this thread.
     wires
         Ready requests, one per payload.
-    picks
-        Endless payload indices.
     sink
         Takes rows in batches; times are absolute on the monotonic clock.
     """

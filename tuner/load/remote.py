@@ -10,7 +10,6 @@ from tuner.errors import EndpointError
 from tuner.load.probe import measure_floor
 
 RETRY_S = 1.0
-QUICK_END_S = 1.0
 MASTER_SILENCE_S = 8.0
 """A master silent for this long is gone; Locust itself waits a minute."""
 
@@ -42,12 +41,11 @@ def run_worker(
                 raise
             time.sleep(RETRY_S)
             continue
-        begun = time.monotonic()
         _serve_once(master_host, master_port, silence_s)
         if once:
             return
-        if time.monotonic() - begun < QUICK_END_S:
-            time.sleep(RETRY_S)
+        # A master at its end still listens for a moment.
+        time.sleep(RETRY_S)
 
 
 def _serve_once(host: str, port: int, silence_s: float) -> None:

@@ -258,7 +258,7 @@ class LocustSession:
         self.close()
         return GeneratorError(
             f"the load generator {how}" + (f":\n{text}" if text else ""),
-            hint="completed stages are kept; the next stage starts a new generator",
+            hint="completed stages are kept: go on with --resume",
         )
 
     def _stuck(self) -> GeneratorError:

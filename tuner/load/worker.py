@@ -134,7 +134,11 @@ def run_worker_process(host: str, port: int, silence_s: float, in_fd: int) -> in
     """
     gevent.spawn(_end_with_parent, in_fd)
     locust.runners.MASTER_HEARTBEAT_TIMEOUT = silence_s  # type: ignore[assignment]
-    agent = WorkerAgent(host, port)
+    try:
+        agent = WorkerAgent(host, port)
+    except ConnectionError:
+        # The master ended between its answer to the probe and this worker's greeting.
+        return 1
     agent.runner.greenlet.join()
     return 0
 
