@@ -126,6 +126,13 @@ def test_every_type_has_a_plan_and_a_directory_of_its_own() -> None:
     assert small.plan.slo == main_leg.plan.slo
 
 
+def test_a_type_has_its_own_cores() -> None:
+    text = PLAN.replace("[[types]]", "[signals]\nvcpus = 8\n\n[[types]]\nvcpus = 4", 1)
+    first, second, third = legs_of(plan_of(text), files=False)
+    cores = [leg.plan.signals.vcpus for leg in (first, second, third) if leg.plan.signals]
+    assert cores == [8, 4, None]
+
+
 def test_one_type_on_two_endpoints_gets_two_names() -> None:
     text = PLAN.replace('"ml.c5.2xlarge"\npreset = "demo"', '"ml.c5.xlarge"\npreset = "realistic"')
     names = [leg.name for leg in legs_of(plan_of(text), files=False)]

@@ -80,6 +80,8 @@ def _overrides(plan: Plan, table: TypeTable) -> dict[str, Any]:
         "capacity.today_min_capacity": None,
         "capacity.today_max_capacity": None,
     }
+    if plan.signals is not None:
+        changes |= {"signals.vcpus": table.vcpus, "signals.gpus": table.gpus}
     return changes
 
 

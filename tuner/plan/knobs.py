@@ -31,6 +31,8 @@ class TypeTable(Table):
     preset: str | None = None
     spec: str | None = None
     price_per_hour_usd: Positive | None = None
+    vcpus: Count | None = None
+    gpus: Count | None = None
 
 
 class SignalsTable(Table):

@@ -16,6 +16,7 @@ TYPES = """\
 # preset = "demo"            # emulator: preset, spec, or endpoint_url and name
 # # name = "my-endpoint-c5"  # sagemaker: its endpoint, or variant; http: url
 # price_per_hour_usd = 0.204 # default: tuner-prices.json, then the packaged table
+# # vcpus = 4                # with [signals]: of an instance of this type, as there; also gpus
 """
 
 CANARY = """\
