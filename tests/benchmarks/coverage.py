@@ -19,11 +19,13 @@ import contextlib
 import hashlib
 import json
 import math
+import multiprocessing
+import signal
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,9 +131,15 @@ def _run(tasks: list[Task], jobs: int, code: str) -> Iterator[Done]:
     if jobs == 1:
         yield from (work(code, task) for task in tasks)
         return
-    with ProcessPoolExecutor(jobs) as pool:
-        for future in as_completed([pool.submit(work, code, task) for task in tasks]):
-            yield future.result()
+    # Leaving the pool ends its processes: a campaign under way is run again next time.
+    with multiprocessing.Pool(jobs, initializer=_stoppable) as pool:
+        yield from pool.imap_unordered(partial(work, code), tasks)
+
+
+def _stoppable() -> None:
+    """Workers end when told to; Ctrl-C is for the one who started them."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
@@ -282,6 +290,7 @@ def main() -> None:
             if SCENARIOS[name].slowdown is None:
                 print(f"{name:16s} {truth(SCENARIOS[name]):.3f}/s", flush=True)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     seeds = range(args.seed, args.seed + (3 if args.quick else args.campaigns))
     code = code_of_today()
     out = sys.stderr if args.json else sys.stdout
