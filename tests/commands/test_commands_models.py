@@ -39,7 +39,7 @@ instance_counts = [1]
 quick = true
 start_rate_per_s = 60
 step_s = 1
-max_send_lag_ms = 500
+max_send_lag_ms = 1000
 
 [traffic]
 peak_per_min = 6000
@@ -121,7 +121,7 @@ def test_the_answer_holds_every_model_and_says_so_everywhere(run: Path, tmp_path
 
 
 def test_too_few_instances_for_all_models_is_a_warning(run: Path, tmp_path: Path) -> None:
-    from tuner.commands.answer import Question
+    from tuner.commands.recorded import Question
 
     asked = Question(overrides={"capacity.max_capacity": 4})
     ui = PlainUi(io.StringIO(), io.StringIO())
@@ -202,7 +202,7 @@ def test_a_sweep_over_sockets_sees_cold_loads(tmp_path: Path) -> None:
     (tmp_path / "spec.toml").write_text(SMALL)
     text = PLAN.replace('preset = "multi-model"', 'spec = "spec.toml"')
     text = text.replace("count = 90", 'count = 8\nsweep = [8]\npopularity = "uniform"')
-    plan = plan_of(text.replace("rate_per_s = 100", "rate_per_s = 150"), tmp_path)
+    plan = plan_of(text.replace("rate_per_s = 100", "rate_per_s = 300"), tmp_path)
     ui = PlainUi(io.StringIO(), io.StringIO())
     with open_endpoint(plan, ui) as opened:
         opened.driver.freeze(lambda _record: None)

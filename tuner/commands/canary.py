@@ -12,7 +12,6 @@ from typing import Any
 
 from tuner.campaign.canary import CanaryVerdict, Look, look
 from tuner.campaign.types import StageKind, StageResult, StageSpec
-from tuner.commands.answer import CANARY
 from tuner.commands.canary_answer import (
     CanaryAnswer,
     answer_canary,
@@ -24,6 +23,7 @@ from tuner.commands.canary_answer import (
 )
 from tuner.commands.interrupts import terminable, uninterrupted
 from tuner.commands.paired import measure_together
+from tuner.commands.recorded import CANARY
 from tuner.commands.run import fresh_directory, heed, only_writer
 from tuner.commands.session import Opened, frozen, open_endpoint, payloads_of
 from tuner.commands.ui import Tick, Ui

@@ -12,7 +12,8 @@ import numpy as np
 from tuner import __version__
 from tuner.campaign.canary import CanaryTest, CanaryVerdict, Look, MinutePair, Side, look, side_of
 from tuner.campaign.types import StageResult
-from tuner.commands.answer import CANARY, files_text, run_date
+from tuner.commands.answer import files_text
+from tuner.commands.recorded import CANARY, run_date
 from tuner.commands.ui import Ui
 from tuner.errors import InsufficientDataError, RunDirectoryError
 from tuner.interval import Interval

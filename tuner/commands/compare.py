@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tuner.campaign.changes import Change, change_text
 from tuner.campaign.compare import Comparison, compare
-from tuner.commands.answer import Recorded, capacity_of, date_of, read_run
+from tuner.commands.recorded import Recorded, capacity_of, date_of, read_run
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind
 from tuner.errors import InputError, InsufficientDataError

@@ -12,8 +12,8 @@ import numpy as np
 
 from tuner.campaign.models import ModelStage, repeated, warm_requests
 from tuner.campaign.types import StageKind, StageResult, StageSpec
-from tuner.commands.answer import capacity_of, read_run
 from tuner.commands.models_file import MODELS_FILE, mix_of, write_sweep
+from tuner.commands.recorded import capacity_of, read_run
 from tuner.commands.session import Opened, bodies_of
 from tuner.commands.ui import Tick, Ui, duration_text
 from tuner.endpoints.metrics import PERIOD_S, SETTLE_S

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tuner.campaign.types import GeneratorHealth
+from tuner.commands.recorded import Recorded, date_of
 from tuner.commands.tables import gap_tables, knob_tables
 from tuner.commands.ui import duration_text
 from tuner.commands.verified import KEY
@@ -20,9 +20,6 @@ from tuner.slo import Slo
 from tuner.store.files import write_whole
 from tuner.terraform.snippets import aws_cli_text, cloudformation_text
 from tuner.units import s_to_h, s_to_ms
-
-if TYPE_CHECKING:
-    from tuner.commands.answer import Recorded
 
 
 def write_page(
@@ -72,7 +69,7 @@ def report_data(
     return ReportData(
         title=f"{endpoint['name']} on {recorded.instance_type}",
         run_name=recorded.path.name,
-        date_text=_date(recorded),
+        date_text=date_of(recorded),
         slo=slo,
         stages=stages,
         capacity=recommendation.capacity if recommendation else None,
@@ -110,12 +107,6 @@ def _snippets(
         ("CloudFormation", cloudformation_text(recommendation, **names)),
     )
     return tuple((title, text) for title, text in texts if text)
-
-
-def _date(recorded: Recorded) -> str:
-    from tuner.commands.answer import date_of
-
-    return date_of(recorded)
 
 
 def _plan_rows(recorded: Recorded) -> tuple[tuple[str, str], ...]:

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tuner.commands.answer import Question, answer, deliver
+from tuner.commands.answer import answer, deliver
 from tuner.commands.arguments_base import SLO_KEYS
 from tuner.commands.inputs import traffic_text
+from tuner.commands.recorded import Question
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind
 from tuner.errors import InputError

@@ -7,9 +7,9 @@ import dataclasses
 from pathlib import Path
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
-from tuner.commands.answer import capacity_of, read_run, slo_for
 from tuner.commands.inputs import constraints_of, prices_of, today_of, traffic_of
 from tuner.commands.recommend import question_of
+from tuner.commands.recorded import capacity_of, read_run, slo_for
 from tuner.commands.signals import curves_of, fitted_signals, key_of
 from tuner.commands.ui import Ui
 from tuner.commands.unrestored import remind

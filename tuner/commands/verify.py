@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
-from tuner.commands.answer import Question, Recorded, capacity_of, read_run, traffic_for
 from tuner.commands.apply import driver_of, policy_to_apply, read_recommendation
 from tuner.commands.inputs import constraints_of, price_in, prices_of, traffic_text
 from tuner.commands.interrupts import terminable
+from tuner.commands.recorded import Question, Recorded, capacity_of, read_run, traffic_for
 from tuner.commands.replay import TooManyErrorsError, replay
 from tuner.commands.session import Opened, open_endpoint, payloads_of
 from tuner.commands.signals import curves_of, fitted_signals
