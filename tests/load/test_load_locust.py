@@ -49,7 +49,7 @@ def test_the_http_locustfile_runs_and_writes_csv(null_port: int, tmp_path: Path)
     assert done.returncode == 0
     assert entry["name"] == "/invocations"
     assert entry["num_failures"] == 0
-    assert 200 < entry["num_requests"] <= 420
+    assert 50 < entry["num_requests"] <= 420
     assert entry["total_content_length"] == 8 * entry["num_requests"]
     with (tmp_path / "out_stats.csv").open() as file:
         rows = {r["Name"]: r for r in csv.DictReader(file)}
@@ -95,13 +95,13 @@ def test_the_sagemaker_locustfile_runs_over_processes_at_the_total_rate(
 ) -> None:
     done = locust(
         SAGEMAKER, null_port, tmp_path, "-u", "2", "--processes", "2",
-        TUNER_RATE="100", TUNER_ENDPOINT="mine",
+        "-t", "4s", TUNER_RATE="100", TUNER_ENDPOINT="mine",
     )  # fmt: skip
     entry = totals(done)
     assert entry["name"] == "mine"
     assert entry["num_failures"] == 0
     # Two users offer the total together; the start of the second worker takes a while.
-    assert 20 < entry["num_requests"] < 240
+    assert 20 < entry["num_requests"] < 440
 
 
 def test_failures_reach_locusts_statistics_and_exit_code(tmp_path: Path) -> None:
