@@ -14,9 +14,14 @@ import numpy as np
 import pytest
 from botocore.eventstream import EventStreamBuffer
 from scripted import read_request, scripted
+from stages import BODY, stage
 
+from tuner.campaign.evidence import evidence
+from tuner.emulator.process import EmulatorProcess
 from tuner.load.eventstream import EventStreamWatch
+from tuner.load.session import LocustSession
 from tuner.load.target import sagemaker_target
+from tuner.slo import LatencyObjective, Measure
 from tuner.stats.requests import Outcome
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
@@ -142,3 +147,28 @@ def test_a_plain_body_has_no_first_part(heard: Any) -> None:
     assert ear.outcomes == [Outcome.OK]
     assert row["first_chunk_s"] <= row["done_s"], "streamed as one chunk"
     assert row["longest_gap_s"] == 0.0
+
+
+def test_each_time_of_an_emulated_stream_is_judged_by_its_own_objective() -> None:
+    spec = stage(rate_per_s=40.0, duration_s=1.5)
+    with EmulatorProcess("demo") as emulator:
+        assert emulator.endpoint_name is not None
+        there = sagemaker_target(
+            emulator.endpoint_name, "us-east-1", endpoint_url=emulator.url, streaming=True,
+            signed=False,
+        )  # fmt: skip
+        with LocustSession(there, BODY) as session:
+            result = session.measure(spec)
+    log = result.log
+    assert log is not None
+    assert log.ok.all()
+    whole, first, gap = (log.times_s(m) for m in Measure)
+    assert (gap >= 0.0).all()
+    assert (first + gap <= whole + 0.001).all()
+    assert np.mean(first) < np.mean(whole)
+    assert result.chunk_gaps is not None
+    assert result.chunk_gaps.total > 5 * len(log)
+    for measure in (Measure.TTFT, Measure.CHUNK_GAP):
+        never, always = (evidence(result, LatencyObjective(0.95, s, measure)) for s in (60.0, 1e-9))
+        assert never.share.count == 0
+        assert always.share.count == len(log)
