@@ -111,3 +111,17 @@ def test_an_outage_in_the_middle_that_ends_is_survived() -> None:
 
         _, _, completed = campaign_with(blip)
         assert completed, start
+
+
+def test_an_endpoint_that_died_meanwhile_is_not_called_as_before() -> None:
+    clock = Clock()
+    fake = FakeAws(clock.time, lag_s=20.0)
+    with serve(fake) as url:
+        campaign = Campaign(fake, clock, url)
+        endpoint = campaign.driver()
+        record = endpoint.freeze(lambda r: campaign.journal.append(r.to_json()))
+        fake.status = "Failed"
+        report = endpoint.restore(record)
+    assert report.complete
+    (status,) = report.differences
+    assert (status.field, status.found, status.by_tuner) == ("status", "Failed", False)

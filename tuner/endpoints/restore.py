@@ -213,10 +213,12 @@ class Restorer:
     def _not_restored(self, record: RestoreRecord) -> EndpointError:
         lines = [f"  {name}: {error.message}" for name, error in self._failures]
         done = [f"  done: {action}" for action in self._actions]
+        first = self._failures[0][1]
+        advice = first.hint or "repair what is named above"
         return EndpointError(
             "\n".join([f"{record.endpoint} was not put back completely", *lines, *done]),
-            value=self._failures[0][1].value,
-            hint="repair what is named above, then run `tuner restore` again: the record is kept",
+            value=first.value,
+            hint=f"{advice}, then run `tuner restore` again: the record is kept",
         )
 
     def _differences(self, record: RestoreRecord) -> tuple[Difference, ...]:
