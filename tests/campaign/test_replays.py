@@ -68,7 +68,7 @@ def test_only_the_first_requests_of_a_long_window_are_replayed() -> None:
 
 
 def test_each_request_draws_a_demand_of_its_own_payload_class() -> None:
-    """Nothing waits, so exactly the heavy class is late."""
+    """Hardly anything waits, so the heavy class is late and no other."""
     start = np.arange(4_000.0)
     kind = (np.arange(4_000) % 4 == 0).astype(np.uint16)
     log = RequestLog.from_times(start, start, payload_class=kind)
@@ -77,7 +77,7 @@ def test_each_request_draws_a_demand_of_its_own_payload_class() -> None:
         ServerModel(1, 0.0, np.concatenate(pools)), pools, log, 0.3, np.ones(1),
         instances=1, routing=Routing.RANDOM, rng=np.random.default_rng(1),
     )  # fmt: skip
-    assert seen.share[0] == pytest.approx(0.25, abs=1e-9)
+    assert seen.share[0] == pytest.approx(0.25, abs=1e-3)
 
 
 def bursts(slower: float, *, seed: int, steady: bool = False) -> StageResult:

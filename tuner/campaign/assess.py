@@ -14,7 +14,7 @@ from tuner.campaign.model_based import ModelEstimate, estimate
 from tuner.campaign.predict import Effort
 from tuner.campaign.server import ServerFit, fit_server
 from tuner.campaign.types import StageResult
-from tuner.campaign.verify import verification
+from tuner.campaign.verify import BOUND, CAREFUL, verification
 from tuner.slo import Slo
 
 QUICK = Effort(coarse=20_000, fine=100_000, routed=60_000)
@@ -70,11 +70,12 @@ class Assessment:
             return False
         rng = np.random.default_rng([self.config.seed, 99])
         stages = measured(results)
-        return all(
-            gate.passed
+        routing, bound = self.config.routing, CAREFUL * BOUND
+        found = [
+            verification(fit, e, stages, routing, rng, requests=40_000, bound=bound)[0]
             for e in self.estimates
-            for gate in verification(fit, e, stages, self.config.routing, rng, requests=40_000)[0]
-        )
+        ]
+        return all(gate.passed for gates in found for gate in gates)
 
 
 def drift_sentence(fit: ServerFit | None) -> str | None:

@@ -19,11 +19,14 @@ from tuner.stats.requests import FloatArray
 
 NEAR = 0.85
 """A stage at this share of the limit or more verifies the prediction at its count."""
-BOUND = 0.004
+BOUND = 0.002
 """Chance below which a stage speaks against the prediction. Bursts of long requests do that
-to one sound server in a hundred, so a single such stage may be answered by a later one."""
+to one sound server in hundreds, so a single such stage may be answered by a later one."""
 CONFIRMED = 0.05
 """Chance of a later verification that answers it."""
+CAREFUL = 3.0
+"""A search asks for this many times the chance, so that what it ends on is not refuted by
+another draw of the same simulation."""
 TOLERANCE = 0.015
 """A prediction that misses by this share of capacity is good enough, however many requests
 prove that it misses."""
@@ -35,7 +38,7 @@ _STEADY = 0.985
 _DRAWS = 4000
 DOUBTFUL = 0.05
 """A stage below the limit that looks this unlikely is judged by its own arrivals, too."""
-_AROUND = np.array([-2.6, -1.3, -0.5, 0.0, 0.5, 1.3, 2.6])
+_AROUND = np.array([-2.6, -1.2, 0.0, 1.2, 2.6])
 """Loads of a replay, in standard deviations of the doubt about the limit."""
 
 
@@ -75,6 +78,7 @@ def verification(
     rng: np.random.Generator,
     *,
     requests: int = 60_000,
+    bound: float = BOUND,
 ) -> tuple[tuple[Gate, ...], tuple[int, ...]]:
     """Compare every measured stage with what the model predicts for it.
 
@@ -90,6 +94,8 @@ def verification(
         Of the simulation and the draws.
     requests
         Simulated at each load of the grid around the limit.
+    bound
+        Chance below which a stage speaks against the prediction, for two stages or fewer.
 
     Returns
     -------
@@ -103,7 +109,7 @@ def verification(
         if pooled not in bands:
             bands[pooled] = _band(fit, found, pooled, routing, rng, requests)
         held = [r for r in results if r.spec.instance_count == count]
-        gate, near = _verify_count(fit, found, count, held, bands[pooled], routing, rng)
+        gate, near = _verify_count(fit, found, count, held, bands[pooled], routing, rng, bound)
         if gate is not None:
             gates.append(gate)
             if gate.passed and near:
@@ -157,6 +163,7 @@ def _verify_count(
     band: _Band,
     routing: Routing,
     rng: np.random.Generator,
+    bound: float,
 ) -> tuple[Gate | None, bool]:
     limit = found.rate(count)
     doubt = math.hypot(found.spread(count), TOLERANCE)
@@ -175,7 +182,7 @@ def _verify_count(
         looks.append(look)
     if not looks:
         return None, False
-    bound = BOUND / max(1.0, len(looks) / 2.0)
+    bound /= max(1.0, len(looks) / 2.0)
     worst = min(looks, key=lambda k: k.chance)
     near = [k for k in looks if k.stage.rate_per_s >= NEAR * limit]
     against = [k for k in looks if k.chance < bound]
