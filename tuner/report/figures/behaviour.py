@@ -10,13 +10,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from tuner.queueing.capacity import CapacityModel
 from tuner.recommend.types import Recommendation
 from tuner.report.data import StageRow, View
 from tuner.report.figures.canvas import LIGHT, Drawing, finish, key, new_figure, plain_ticks, style
 from tuner.report.words import number, percent
 from tuner.simulator.timeline import Timeline
 from tuner.stats.histogram import Window
-from tuner.units import MINUTES_PER_DAY, s_to_min, s_to_ms
+from tuner.units import MINUTES_PER_DAY, SECONDS_PER_MINUTE, s_to_min, s_to_ms
 
 STAGE_PARTS = 12
 """How many pieces of time a stage is shown in."""
@@ -34,10 +35,17 @@ def _hardest_day(view: View, png: bool) -> Drawing | None:
         return None
     minutes = len(day.requests_per_min)
     with style("hardest-day"):
-        figure = new_figure(9.6, 4.9)
-        traffic = figure.add_axes((0.07, 0.665, 0.91, 0.265))
-        count = figure.add_axes((0.07, 0.33, 0.91, 0.225), sharex=traffic)
-        miss = figure.add_axes((0.07, 0.095, 0.91, 0.13), sharex=traffic)
+        known = recommendation.capacity.table is not None and recommendation.capacity.binding
+        inches = 6.2 if known else 4.9
+        figure = new_figure(9.6, inches)
+
+        def panel(bottom_in: float, height_in: float, **shared: Any) -> Any:
+            place = (0.07, bottom_in / inches, 0.91, height_in / inches)
+            return figure.add_axes(place, **shared)
+
+        traffic = panel(inches - 1.64, 1.3)
+        count = panel(inches - 3.28, 1.1, sharex=traffic)
+        miss = panel(0.47, 0.64, sharex=traffic)
         hours = np.arange(minutes) / 60.0
         traffic.fill_between(hours, day.requests_per_min, color=LIGHT["area"], linewidth=0)
         traffic.plot(hours, day.requests_per_min, color=LIGHT["s0"], linewidth=1.0)
@@ -52,6 +60,10 @@ def _hardest_day(view: View, png: bool) -> Drawing | None:
             miss.set_xticks(np.arange(0, minutes / 60.0 + 0.1, 2))
         traffic.tick_params(labelbottom=False)
         count.tick_params(labelbottom=False)
+        if known:
+            latency = panel(1.65, 0.72, sharex=traffic)
+            _latency(latency, recommendation.capacity, day)
+            latency.tick_params(labelbottom=False)
         caption = _day_caption(day)
         return finish(figure, "hardest-day", caption, caption, png=png, wide=True)
 
@@ -72,6 +84,50 @@ def _instances(axes: Any, recommendation: Recommendation, day: Timeline) -> None
     key(axes, handles, columns=4, right=True)
 
 
+def _latency(axes: Any, capacity: CapacityModel, day: Timeline) -> None:
+    """The objective's quantile of latency in each minute, and the SLO."""
+    assert capacity.binding is not None
+    x, ms = _steps(s_to_ms(1.0) * latency_at(capacity, day))
+    slo_ms = s_to_ms(capacity.binding.threshold_s)
+    axes.plot(x, ms, color=LIGHT["s1"], linewidth=1.1)
+    axes.axhline(slo_ms, color=LIGHT["bad"], linestyle=(0, (5, 3)), lw=1.2)
+    known = ms[np.isfinite(ms)]
+    most = max(slo_ms, float(known.max()) if known.size else 0.0)
+    if most > 5.0 * slo_ms:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(top=2.0 * most)
+    else:
+        axes.set_ylim(0.0, 1.15 * most)
+    axes.yaxis.set_major_formatter(plain_ticks)
+    quantile = f"p{capacity.binding.quantile * 100:.10g}"
+    axes.set_title(f"{quantile} of the latency expected in the minute, ms")
+    handles = [
+        Line2D([], [], color=LIGHT["s1"], label=f"{quantile}; over the SLO: at least"),
+        Line2D([], [], color=LIGHT["bad"], ls=(0, (5, 3)), label="SLO"),
+    ]
+    key(axes, handles, columns=2, right=True)
+
+
+def latency_at(capacity: CapacityModel, day: Timeline) -> Any:
+    """The binding objective's quantile of latency in each minute, shape (minutes,), seconds.
+
+    The table knows P(latency > x) up to the threshold: a quantile beyond it is given as the
+    threshold plus the wait behind a backlog, which it exceeds. NaN without requests or fleet.
+    """
+    table, binding = capacity.table, capacity.binding
+    assert table is not None
+    assert binding is not None
+    fleet = np.maximum(day.in_service, 1.0)
+    busy = day.requests_per_min / (fleet * table.saturation_rate_per_s * SECONDS_PER_MINUTE)
+    row = np.clip(np.rint(fleet), 1, table.instance_count.size).astype(np.int64) - 1
+    at = np.searchsorted(table.utilization, np.clip(busy, 0.0, 1.0))
+    inside = table.probability[row, at] <= binding.allowance
+    room_s = table.delay_s[np.maximum(inside.sum(axis=1) - 1, 0)]
+    latency_s = binding.threshold_s - room_s + day.delay_s
+    return np.where((day.requests_per_min > 0.0) & (day.in_service > 0.0), latency_s, np.nan)
+
+
 def _misses(axes: Any, day: Timeline) -> None:
     """Share of slow requests; a minute without traffic leaves a gap."""
     x, share = _steps(100.0 * day.violation_share)
@@ -83,7 +139,7 @@ def _misses(axes: Any, day: Timeline) -> None:
 
 def _day_caption(day: Timeline) -> str:
     text = "The day with most missed requests, simulated under the chosen policy: traffic, "
-    text += "instances, and the share of requests over the SLO"
+    text += "instances, latency, and the share of requests over the SLO"
     known = np.isfinite(day.requests_per_min) & np.isfinite(day.violation_share)
     total = float(day.requests_per_min[known].sum())
     if total <= 0.0:
