@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tuner.queueing.independence import group_test
+from tuner.queueing.independence import group_test, trend
 from tuner.queueing.recovery import (
     NEGATIVE_SHARE_LIMIT,
     Segment,
@@ -201,3 +201,21 @@ def test_equal_means_give_a_uniform_p_value() -> None:
         [group_test(rng.normal(size=400), rng.integers(5, size=400)).p_value for _ in range(400)]
     )
     assert np.abs(p - (np.arange(400) + 0.5) / 400).max() < 1.95 / np.sqrt(400)
+
+
+def test_a_trend_of_the_loads_is_told_from_a_drift() -> None:
+    rng = np.random.default_rng(3)
+    block = np.repeat(np.arange(60), 100)
+    # Loads rise in three stages, and the state found varies around the load.
+    cell = np.clip(block // 20 + rng.integers(0, 2, len(block)), 0, 3)
+    noise = 0.8 * rng.standard_normal(len(block))
+    by_load = 0.15 * cell + noise
+    change, t = trend(by_load, block)
+    assert change == pytest.approx(0.35, abs=0.1)
+    assert t > 5.0
+    assert abs(trend(by_load, block, cell)[1]) < 3.0
+    drifting = 0.3 * block / 59.0 + noise
+    assert trend(drifting, block)[0] == pytest.approx(0.3, abs=0.1)
+    own, own_t = trend(drifting, block, cell)
+    assert own == pytest.approx(0.3, abs=0.15)
+    assert own_t > 3.0
