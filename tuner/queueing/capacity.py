@@ -83,8 +83,9 @@ class CapacityModel:
     by_count
         Ascending instance counts; the first entry is one instance where it is known.
     ensemble
-        Plausible capacities per instance, shape (members, len(by_count)): the uncertainty
-        carried whole into the policy search.
+        Plausible capacities per instance, shape (members, len(by_count)). The policy search
+        stands on the ends of the intervals in ``by_count``, which also carry the correction for
+        skewed demands.
     table
         For the policy simulator; None when ``verdict`` is not MET.
     floor_s
