@@ -45,7 +45,7 @@ SLO = Slo((LatencyObjective(0.99, 0.120),))
 PEAK_PER_MIN = 600_000.0
 LAG_S = 240.0
 SETS = 100
-QUICK_SETS = 3
+QUICK_SETS = 1
 REQUESTS = 400_000
 """Of the plain simulation that finds a truth."""
 NEXT_DEARER = 1.12
