@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tuner.campaign.types import StageKind, StageSpec
-from tuner.commands.capture import main
-from tuner.commands.capture_file import read_measured
+from tuner.commands.capture import main, same_load
+from tuner.commands.capture_file import CaptureMeasured, read_measured
 from tuner.commands.ui import PlainUi
 from tuner.emulator.process import EmulatorProcess
 from tuner.errors import InputError, RunDirectoryError, TunerError
@@ -98,8 +98,13 @@ def _nothing_is_measured_twice(plan: Path, where: Path) -> None:
     assert main(arguments(plan, where, resume=True), PlainUi(out, err)) == 0
     assert "was measured before" in err.getvalue()
     assert (where / "data_capture.json").read_bytes() == before
+
+
+def test_a_comparison_is_not_gone_on_with_at_another_load() -> None:
+    begun = CaptureMeasured((), 10.0, None, 100.0)
+    same_load(begun, 100.5)
     with pytest.raises(InputError, match="another load"):
-        main(arguments(plan, where, resume=True, rate=150.0), PlainUi(out, err))
+        same_load(begun, 150.0)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from tuner.interval import Interval
 from tuner.queueing.capacity import ViolationTable
 from tuner.recommend.density_types import Density, DensityRow
 from tuner.recommend.types import Statement
-from tuner.report.data import ReportData
+from tuner.report.data import ReportData, View
 from tuner.report.figures import figures
 from tuner.report.figures.behaviour import latency_at
 from tuner.report.figures.canvas import PALETTE
+from tuner.report.figures.density import draw as draw_density
 from tuner.simulator.timeline import Timeline
 from tuner.slo import LatencyObjective, Slo, Verdict
 
@@ -194,7 +195,8 @@ def test_density_is_drawn_with_its_price_and_its_limit() -> None:
     data = samples.report()
     assert data.recommendation is not None
     data = replace(data, recommendation=replace(data.recommendation, models=density()))
-    shown = texts(figures(data)["density"][0])
+    (drawing,) = draw_density(View.of(data), png=False)
+    shown = texts(drawing.svg)
     for part in (
         "p99 of all requests, ms",
         "USD per month for 80 models and the peak",
@@ -208,8 +210,8 @@ def test_density_is_drawn_with_its_price_and_its_limit() -> None:
         assert part in shown
     assert data.recommendation is not None
     unpriced = replace(data.recommendation, models=density(prices=False))
-    again = texts(figures(replace(data, recommendation=unpriced))["density"][0])
-    assert "instances for 80 models and the peak" in again
+    (again,) = draw_density(View.of(replace(data, recommendation=unpriced)), png=False)
+    assert "instances for 80 models and the peak" in texts(again.svg)
 
 
 def test_the_latency_of_a_minute_is_the_quantile_its_utilisation_gives() -> None:

@@ -132,7 +132,7 @@ def measure_capture(
         sides = tuple(_sides(plan, table, base, percents if ours else ()))
         rate = _rate(plan, table, run, base.state)
         each = rate / base.state.current_instance_count
-        _same_load(begun, each)
+        same_load(begun, each)
         _long_enough(rate, table.minutes)
         _look(table, [base, *(s.opened for s in sides)], ui, agreed=agreed)
         found = begun or CaptureMeasured((), payloads.mean_bytes, None, each)
@@ -165,7 +165,8 @@ def _long_enough(rate_per_s: float, minutes: float) -> None:
         )
 
 
-def _same_load(begun: CaptureMeasured | None, each_per_s: float) -> None:
+def same_load(begun: CaptureMeasured | None, each_per_s: float) -> None:
+    """Refuse to go on with a comparison at another load per instance than it was begun at."""
     earlier = None if begun is None else begun.rate_per_instance_per_s
     if earlier is not None and abs(earlier / each_per_s - 1.0) > SAME_LOAD:
         raise InputError(
