@@ -179,7 +179,7 @@ def test_a_failed_verification_blocks_terraform_until_overridden(
     assert tfvars.is_file()
     settle_at(emulator, 1)
 
-    done = tuner("verify", run)
+    done = tuner("verify", run, "--minutes", 6)
     assert done.returncode == 3, done.stdout + done.stderr
     assert done.stdout.startswith("FAIL")
     assert not tfvars.exists(), "what was written before must not be applied now"
