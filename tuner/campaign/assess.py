@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,13 +30,15 @@ _LEAST_LATE = 10
 class Assessment:
     """What the stages so far support.
 
-    ``known``: the server is understood and every objective has a limit.
+    ``known``: the server is understood and every objective has a limit. ``checked`` remembers
+    the verification by number of stages, which is asked for more than once.
     """
 
     config: CampaignConfig
     fit: ServerFit | None
     estimates: tuple[ModelEstimate, ...]
     unreachable: bool
+    checked: dict[int, bool] = field(default_factory=dict, repr=False)
 
     @property
     def known(self) -> bool:
@@ -65,6 +67,11 @@ class Assessment:
 
     def verified(self, results: Sequence[StageResult]) -> bool:
         """Whether every stage agrees with the prediction."""
+        if len(results) not in self.checked:
+            self.checked[len(results)] = self._agrees(results)
+        return self.checked[len(results)]
+
+    def _agrees(self, results: Sequence[StageResult]) -> bool:
         fit = self.fit
         if fit is None:
             return False

@@ -125,7 +125,7 @@ def _verify(
         results.append((yield Ask(StageKind.VERIFY, count, _VERIFY_AT * limit, length, text)))
         now = yield from _second_look(config, results, assess(config, results), count)
         if not now.known or not now.verified(results):
-            return replace(now, estimates=())
+            return replace(now, estimates=(), checked={})
     return now
 
 

@@ -86,7 +86,7 @@ def replay(
     length = math.ceil(n / parts)
     busiest = min(rate / instances * float(factors.max()), model.saturation_per_s)
     warm = warm_up_steps(model, busiest, length) * instances
-    copies = max(_LANES // parts, _LEAST_COPIES)
+    copies = max(_LANES // (parts * pooled), _LEAST_COPIES)
     gaps, kinds, counted = _lanes(log, n, parts, length, warm, rate, copies, rng)
     demand = _demands(pools, kinds, rng)
     if pooled == 1 and instances > 1:
