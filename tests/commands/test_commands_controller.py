@@ -14,6 +14,7 @@ from tuner.campaign.virtual import VirtualBackend
 from tuner.commands.controller import Controller, ms_text
 from tuner.commands.ui import PlainUi
 from tuner.emulator.presets import preset
+from tuner.errors import EndpointError
 from tuner.slo import LatencyObjective, Slo
 from tuner.stats.histogram import windows_of
 from tuner.stats.requests import Outcome
@@ -87,6 +88,34 @@ def test_a_failing_endpoint_ends_the_campaign(tmp_path: Path) -> None:
         assert len(run.stages()) == 1
     assert finished.reason == "errors"
     assert "boom" in finished.sentence
+
+
+def test_a_campaign_whose_credentials_are_refused_stops_and_keeps_its_stages(
+    tmp_path: Path,
+) -> None:
+    class Expiring(Breaking):
+        def measure(
+            self, stage: StageSpec, progress: ProgressCallback | None = None
+        ) -> StageResult:
+            result = super().measure(stage, progress)
+            if stage.index < 2:
+                return result
+            health = dataclasses.replace(
+                result.health,
+                void_reasons=("refused",),
+                remedy="renew the credentials",
+                credentials_refused=result.requests,
+            )
+            samples = (("ExpiredTokenException", result.requests),)
+            return dataclasses.replace(result, health=health, error_samples=samples)
+
+    with Run.create(tmp_path / "run", {}) as run:
+        with pytest.raises(EndpointError, match="ExpiredTokenException"):
+            Controller(CONFIG, run, Expiring(-1), PlainUi(tick_every_s=1e9)).drive()
+        assert [s.health.credentials_refused > 0 for s in run.stages()] == [False, False, True]
+        Controller(CONFIG, run, Breaking(-1), PlainUi(tick_every_s=1e9)).drive()
+        again = run.stages()
+    assert again[3].spec.rate_per_s == again[2].spec.rate_per_s, "the void stage is repeated"
 
 
 def test_a_void_stage_is_repeated_once_with_its_remedy_and_then_left(

@@ -78,6 +78,7 @@ class GeneratorHealth:
     value and its limit, and nothing of the stage may be used for the endpoint. Without
     ``open_loop`` users waited for answers: latency hides stalls. Without ``clock_shared``
     workers of several machines opened the window each by its own clock.
+    ``credentials_refused`` counts the requests that AWS refused for their credentials.
     """
 
     asked_rate_per_s: float
@@ -94,6 +95,7 @@ class GeneratorHealth:
     remedy: str | None = None
     open_loop: bool = True
     clock_shared: bool = True
+    credentials_refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

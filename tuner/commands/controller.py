@@ -18,6 +18,7 @@ from tuner.campaign.types import (
 )
 from tuner.commands.interrupts import uninterrupted
 from tuner.commands.ui import Tick, Ui
+from tuner.errors import EndpointError
 from tuner.stats.histogram import Window
 from tuner.store.run import Run
 from tuner.units import s_to_ms
@@ -76,6 +77,7 @@ class Controller:
                 action = talk.tell(results[-1])
                 if result.void:
                     self._say_void(result, again=talk.repeating)
+                    _stop_without_credentials(result)
         return action
 
     def _say_void(self, result: StageResult, *, again: bool) -> None:
@@ -128,6 +130,24 @@ class Controller:
 
         self.ui.tick(Tick(headline, begun - started, remaining, 0.0))
         return self.backend.measure(action, show)
+
+
+def _stop_without_credentials(result: StageResult) -> None:
+    """Void stage after void stage would follow: only the user can renew the credentials.
+
+    Raises
+    ------
+    EndpointError
+        If AWS refused most of the requests for their credentials.
+    """
+    if 2 * result.health.credentials_refused > result.requests:
+        raise EndpointError(
+            "the endpoint refuses the AWS credentials of the load",
+            value=result.error_samples[0][0] if result.error_samples else None,
+            allowed="credentials that live as long as the campaign, or a profile or role that "
+            "renews them",
+            hint="renew the credentials, then go on with --resume",
+        )
 
 
 def stage_line(result: StageResult) -> str:

@@ -32,7 +32,13 @@ from tuner.commands.ui import Ui
 from tuner.commands.unrestored import REPORTS, remind
 from tuner.commands.worker import address_of
 from tuner.endpoints.protocol import CampaignEstimate, Finding
-from tuner.errors import EndpointError, InputError, RunDirectoryError, RunInterruptedError
+from tuner.errors import (
+    EndpointError,
+    InputError,
+    RunDirectoryError,
+    RunInterruptedError,
+    TunerError,
+)
 from tuner.load.own_latency import measure_own_latency
 from tuner.load.plan import EVERY_INTERFACE
 from tuner.load.session import LocustSession
@@ -183,6 +189,10 @@ def _campaign(leg: Leg, out: Path, csv: str | None, ui: Ui, how: How, *, resume:
                     value=str(out),
                     hint=how.again,
                 ) from None
+            except TunerError as error:
+                run.add_note("stopped", error.message)
+                ui.warn(f"{len(run.stages())} completed stages are kept; go on with: {how.again}")
+                raise
 
 
 def _start_load(plan: Plan, session: LocustSession, ui: Ui, listen: tuple[str, int] | None) -> None:

@@ -90,7 +90,12 @@ def judge(spec: StageSpec, seen: Observed) -> GeneratorHealth:
         remedy=faults[0][1] if faults else None,
         open_loop=open_loop,
         clock_shared=all(s.get("clock_shared", True) for s in seen.summaries),
+        credentials_refused=_refused(seen),
     )
+
+
+def _refused(seen: Observed) -> int:
+    return int(sum(s["credentials_refused"] for s in seen.summaries))
 
 
 def _more_workers(spec: StageSpec, seen: Observed) -> str:
@@ -158,7 +163,7 @@ def _limits(spec: StageSpec, seen: Observed) -> list[tuple[str, str]]:
                 "raise its limits (ulimit -n) or add workers on another machine",
             )
         )
-    refused = sum(s["credentials_refused"] for s in seen.summaries)
+    refused = _refused(seen)
     if refused:
         faults.append(
             (
