@@ -22,13 +22,14 @@ from tuner.recommend.actions import (
     parse_off_hours,
     week_of,
 )
-from tuner.recommend.as_json import to_json
+from tuner.recommend.as_json import from_json, to_json
 from tuner.recommend.constraints import Constraints
 from tuner.recommend.costs import costs_of
 from tuner.recommend.data_capture import CaptureEffect, CaptureLoad, CaptureRules, decide_capture
 from tuner.recommend.off_hours import off_mask, quiet_hours
 from tuner.recommend.recommend import recommend
 from tuner.recommend.types import Recommendation
+from tuner.terraform.tfvars import scaling_variables
 from tuner.units import MINUTES_PER_DAY
 from tuner.workload.traffic import TrafficProfile
 
@@ -142,14 +143,52 @@ def test_a_weekday_surge_gets_actions_for_weekdays_that_begin_before_it() -> Non
     up = max(schedule.actions, key=lambda a: a.min_capacity)
     assert up.schedule.endswith("? * MON-FRI *)")
     assert got.scheduled_actions == schedule.actions
-    assert got.chosen is not None
-    assert schedule.instance_hours_per_day < got.chosen.expected.instance_hours_per_day.mid
+    alone = got.without_schedule
+    assert alone is not None
+    assert alone.meets
+    assert schedule.instance_hours_per_day < 0.9 * alone.expected.instance_hours_per_day.low
+
+
+def test_what_is_written_is_the_policy_that_was_simulated_under_the_schedule() -> None:
+    got = answer(ScheduleRules("Europe/Berlin"))
+    schedule, chosen, alone = got.schedule, got.chosen, answer(None).chosen
+    assert schedule is not None
+    assert chosen is not None
+    assert alone is not None
+    assert chosen.policy == schedule.policy
+    assert alone.policy != schedule.policy
+    low, high = schedule.lowest_minimum, schedule.highest_minimum
+    assert (chosen.bounds.min_capacity, low) == (high, 1)
+    assert {a.max_capacity for a in schedule.actions} == {chosen.bounds.max_capacity}
+    assert chosen.expected.slo_attainment.mid >= 0.99
+    document = json.loads(to_json(got, {}))
+    assert document["policy"]["target_value"] == schedule.policy.target_value
+    assert document["policy"]["min_capacity"] == high
+    assert document["expected"]["instance_hours"] < 0.9 * alone.expected.instance_hours_per_day.low
+    assert "without_schedule" in {a["name"] for a in document["alternatives"]}
+    read = from_json(to_json(got, {}), "here")
+    assert read.scheduled_actions == tuple(a.name for a in schedule.actions)
+    assert scaling_variables(chosen)["min_capacity"] == high
+    assert sum(p.instances for p in got.minimum) == low
+    said = next(s.sentence for s in got.statements if s.name == "scheduled_minimum")
+    assert "without one (target" in said
+    assert "a target of" in said
+
+
+def test_the_hardest_day_is_simulated_under_the_schedule() -> None:
+    got = answer(ScheduleRules("Europe/Berlin"))
+    assert got.hardest_day is not None
+    assert got.schedule is not None
+    fleet = got.hardest_day.in_service
+    assert fleet[:400].min() < got.schedule.highest_minimum
+    assert fleet[545:600].min() >= got.schedule.highest_minimum - 1
 
 
 def test_a_schedule_nobody_asked_for_is_only_a_suggestion() -> None:
     got = answer(None)
     assert got.schedule is not None
     assert not got.schedule.adopted
+    assert got.without_schedule is got.chosen
     assert got.scheduled_actions == ()
 
 
@@ -240,7 +279,8 @@ def test_the_minimum_of_the_costs_is_the_price_of_its_instances() -> None:
     assert costs is not None
     assert got.chosen is not None
     kept = [p.usd_per_month.mid for p in costs.parts if p.name.startswith("minimum:")]
-    assert sum(kept) == pytest.approx(got.chosen.bounds.min_capacity * 0.23 * 720.0)
+    assert got.schedule is not None
+    assert sum(kept) == pytest.approx(got.schedule.lowest_minimum * 0.23 * 720.0)
     parts = {p.name: p for p in costs.parts}
     fixed = next(c for c in got.alternatives if c.name == "fixed_peak_fleet")
     month = got.chosen.expected.cost_per_month_usd
@@ -249,9 +289,11 @@ def test_the_minimum_of_the_costs_is_the_price_of_its_instances() -> None:
     assert other is not None
     assert parts["scaling"].usd_per_month.mid == pytest.approx(month.mid - other.mid)
     assert parts["schedule"].usd_per_month.mid < 0.0
-    assert parts["schedule"].in_total
-    total = month.mid + parts["schedule"].usd_per_month.mid
-    assert costs.total_per_month.mid == pytest.approx(total)
+    assert not parts["schedule"].in_total
+    assert costs.total_per_month.mid == pytest.approx(month.mid)
+    week = bounds_over_a_week(got.schedule.actions)
+    above = float(np.mean([low for low, _ in week])) - got.schedule.lowest_minimum
+    assert parts["scheduled_minimum"].usd_per_month.mid == pytest.approx(above * 0.23 * 720.0)
     for end in ("low", "mid", "high"):
         bill = sum(getattr(p.usd_per_month, end) for p in costs.parts if p.in_total)
         assert bill == pytest.approx(getattr(costs.total_per_month, end))
@@ -260,7 +302,11 @@ def test_the_minimum_of_the_costs_is_the_price_of_its_instances() -> None:
     each = costs.per_million(month)
     assert each is not None
     assert each.mid == pytest.approx(own.mid)
-    assert {r.name for r in costs.rows} >= {"recommended", "fixed_peak_fleet"}
+    assert {r.name for r in costs.rows} >= {
+        "recommended",
+        "without_schedule",
+        "fixed_peak_fleet",
+    }
 
 
 def test_capture_joins_the_total_and_the_document() -> None:

@@ -35,6 +35,12 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
             ui.result(str(change))
         for warning in plan.warnings:
             ui.warn(warning)
+        if document.scheduled_actions:
+            ui.warn(
+                f"{len(document.scheduled_actions)} scheduled actions belong to this policy and "
+                "are not applied here: Terraform sets them, and the commands that `tuner report` "
+                f"shows; until then the minimum stays at {bounds.min_capacity}"
+            )
         if plan.empty:
             ui.result("nothing to change")
             return 0

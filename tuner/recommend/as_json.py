@@ -124,6 +124,8 @@ class Document:
     policy: TargetTrackingPolicy | None
     bounds: CapacityBounds | None
     warnings: tuple[str, ...]
+    scheduled_actions: tuple[str, ...] = ()
+    """Names of the scheduled actions that belong to the policy."""
 
 
 def from_json(text: str, source: str) -> Document:
@@ -172,6 +174,9 @@ def _read(raw: dict[str, object]) -> Document:
             )
     warnings = raw["warnings"]
     assert isinstance(warnings, list)
+    schedule, off_hours = raw.get("schedule"), raw.get("off_hours")
+    clock = schedule if isinstance(schedule, dict) and schedule["adopted"] else off_hours
+    actions = clock["actions"] if isinstance(clock, dict) else ()
     return Document(
         Verdict(str(raw["verdict"])),
         Slo(objectives, slo["max_error_rate"]),
@@ -179,6 +184,7 @@ def _read(raw: dict[str, object]) -> Document:
         read_policy,
         bounds,
         tuple(str(w) for w in warnings),
+        tuple(str(a["name"]) for a in actions),
     )
 
 

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
+from tuner.autoscaling.policy import CapacityBounds, TargetTrackingPolicy
 from tuner.recommend.actions import clock
-from tuner.recommend.evaluate import World, monthly_usd
+from tuner.recommend.evaluate import Choice, World, describe, monthly_usd
 from tuner.recommend.schedule import FORETOLD
 from tuner.recommend.search import Found
 from tuner.recommend.statements import WORTH_SAYING
 from tuner.recommend.types import OffHours, Schedule, Statement, Window
 
 
-def scheduled(schedule: Schedule | None, found: Found, world: World) -> Statement | None:
-    """What a minimum that follows the clock would cost instead of one that always stands.
+def scheduled(
+    schedule: Schedule | None, chosen: Choice, found: Found, world: World
+) -> Statement | None:
+    """What a minimum that follows the clock would cost instead of the policy ``chosen`` alone.
 
-    None unless it meets the budgets and is either cheaper, or no dearer with half the misses.
+    None unless it meets the budgets and is cheaper by enough to be worth its scheduled actions.
     """
     if schedule is None or not schedule.meets or not keeps_to_the_clock(schedule):
         return None
-    index = found.choice.index
-    assert index is not None
-    saved = 1.0 - schedule.instance_hours_per_day / found.cost
-    misses = float(found.scores.violating_share[index])
-    safer = saved >= 0.0 and schedule.violating_share <= misses / 2.0
-    if saved < WORTH_SAYING and not safer:
+    saved = saving(schedule, found)
+    if saved < WORTH_SAYING:
         return None
     price = monthly_usd(schedule.instance_hours_per_day, world.price)
     cost = "" if price is None else f" ({price:.0f} USD a month)"
     steps = _steps(schedule.windows)
     if schedule.weekend_windows:
         steps = f"on weekdays {steps}; at weekends {_steps(schedule.weekend_windows)}"
-    gain = (
-        f"holds the SLO for {saved:.0%} less{cost}"
-        if saved >= WORTH_SAYING
-        else f"has {schedule.violating_share:.3%} of slow requests instead of {misses:.3%}, for "
-        f"no more money{cost}"
+    under = (
+        ""
+        if schedule.policy == chosen[0]
+        else f" It goes with {_target(schedule.policy)}: what the clock foretells, idle instances "
+        "need not be kept for."
     )
     known = (
         ""
@@ -42,10 +41,25 @@ def scheduled(schedule: Schedule | None, found: Found, world: World) -> Statemen
     )
     return Statement(
         "scheduled_minimum",
-        f"If the surges keep to the clock, a scheduled minimum {gain}: {steps}. Each window "
-        f"begins {schedule.lead_min} minutes before the need.{known}",
+        f"If the surges keep to the clock, a scheduled minimum holds the SLO for {saved:.0%} less"
+        f"{cost} than the cheapest policy without one ({describe(chosen)}): {steps}. Each window "
+        f"begins {schedule.lead_min} minutes before the need.{under}{known}",
         saved,
         "share of cost",
+    )
+
+
+def saving(schedule: Schedule, found: Found) -> float:
+    """Share of the cost of the policy alone, both at the low end of the capacity."""
+    return 1.0 - schedule.instance_hours_per_day / found.cost
+
+
+def _target(policy: TargetTrackingPolicy) -> str:
+    """``target 4350 per min``."""
+    return (
+        describe((policy, CapacityBounds(1, 1)))
+        .partition(",")[0]
+        .replace("target", "a target of", 1)
     )
 
 
@@ -73,12 +87,16 @@ def not_scheduled(schedule: Schedule | None, found: Found) -> Statement:
             f"are slow and {schedule.bad_minute_share:.3%} of minutes bad, which is over budget"
         )
     else:
-        more = schedule.instance_hours_per_day / found.cost - 1.0
-        why = (
-            "its minimum would be the policy's own around the clock"
-            if abs(more) < 5e-4
-            else f"it would cost {more:+.1%} against the policy alone and miss no less"
-        )
+        saved = saving(schedule, found)
+        if abs(saved) < 5e-4:
+            why = "it would cost as much as the policy alone, which is simpler"
+        elif saved > 0.0:
+            why = (
+                f"it would save {saved:.1%}, less than the {WORTH_SAYING:.0%} that make its "
+                "scheduled actions worth keeping; the policy alone is simpler"
+            )
+        else:
+            why = f"it would cost {-saved:+.1%} against the policy alone"
     return Statement("no_schedule", f"No schedule is proposed: {why}.")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tuner.interval import Interval
-from tuner.recommend.types import Candidate, Recommendation
+from tuner.recommend.types import Candidate, Recommendation, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,26 @@ def _instances(recommendation: Recommendation, base: Interval) -> Iterator[CostP
             cost = _exact(part.cost_per_month_usd)
             yield CostPart(f"minimum:{part.role}", cost, part.sentence, in_total=True)
     above = _plus(base, _exact(-warm))
+    schedule = recommendation.adopted_schedule
+    if schedule is not None and warm > 0.0:
+        clock = _kept_by_the_clock(schedule, warm, base)
+        said = "Instances that scheduled actions keep ready at the hours that need them."
+        yield CostPart("scheduled_minimum", clock, said, in_total=True)
+        above = Interval(
+            above.low - clock.low, above.mid - clock.mid, above.high - clock.high, base.level
+        )
     if warm > 0.0 and above.high > 1e-6 * base.high:
         said = "Instances beyond the minimum, while the traffic needs them."
         yield CostPart("above_minimum", above, said, in_total=True)
     elif not warm > 0.0:
         yield CostPart("instances", base, "The recommended policy's instances.", in_total=True)
+
+
+def _kept_by_the_clock(schedule: Schedule, warm: float, base: Interval) -> Interval:
+    """What the scheduled minimum costs above the lowest; never more than the bill leaves."""
+    full = warm * (schedule.mean_minimum / schedule.lowest_minimum - 1.0)
+    mid = max(0.0, min(full, base.mid - warm))
+    return Interval(max(0.0, min(mid, base.low - warm)), mid, mid, base.level)
 
 
 def _scaling(recommendation: Recommendation, base: Interval) -> Iterator[CostPart]:
@@ -157,14 +172,18 @@ def _type(recommendation: Recommendation) -> Iterator[CostPart]:
 
 def _by_the_clock(recommendation: Recommendation, base: Interval) -> Iterator[CostPart]:
     schedule, off = recommendation.schedule, recommendation.off_hours
-    if schedule is not None:
-        state = "written" if schedule.adopted else "a suggestion: add a [schedule] table"
+    alone = recommendation.without_schedule
+    if recommendation.adopted_schedule is not None and alone is not None:
+        other = alone.expected.cost_per_month_usd
+        if other is not None:
+            said = "A minimum that follows the clock, against the cheapest policy without one."
+            yield CostPart("schedule", _minus(base, other), said)
+    elif schedule is not None:
         # Simulated on the same days: what makes a month dear makes it dear under both.
         yield CostPart(
             "schedule",
             _negative(base.scaled(schedule.saved_share)),
-            f"A minimum that follows the clock ({state}).",
-            in_total=schedule.adopted,
+            "A minimum that follows the clock (a suggestion: add a [schedule] table).",
         )
     if off is not None and off.saved_usd_per_month is not None:
         yield CostPart("off_hours", _negative(off.saved_usd_per_month), off.sentence, in_total=True)

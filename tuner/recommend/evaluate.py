@@ -17,7 +17,8 @@ from tuner.recommend.prices import Price
 from tuner.recommend.rates import scaled_table
 from tuner.recommend.types import Candidate, Expected, Resilience
 from tuner.simulator.inputs import LaunchLag, MetricCurve, PolicyGrid, SimulationOptions
-from tuner.simulator.simulate import SimulationResult, simulate_ensemble
+from tuner.simulator.simulate import SimulationResult, simulate_ensemble, timeline
+from tuner.simulator.timeline import Timeline
 from tuner.units import HOURS_PER_MONTH
 
 FloatArray = NDArray[np.float64]
@@ -117,19 +118,29 @@ def score_at(
     days: FloatArray | None = None,
     launch: Sequence[LaunchLag] | None = None,
     give_up_min: int | None = None,
+    min_by_minute: IntArray | None = None,
 ) -> list[Scores]:
     """Simulate policies at several capacities: ``factors`` times the middle one.
 
     ``days``, shape (d, minutes), and ``launch``, one for each, stand for other assumptions
     about the world's own days, which they repeat in order: equal days draw equal chance.
-    ``give_up_min`` as in the simulator's options.
+    ``give_up_min`` as in the simulator's options. ``min_by_minute``, shape (minutes,), is a
+    minimum that follows the clock.
     """
     if grid.metric in world.curves and any(f != 1.0 for f in factors):
         worlds = [world.at(f) for f in factors]
-        return [score_at(w, grid, (1.0,), days=days, launch=launch)[0] for w in worlds]
+        return [
+            score_at(w, grid, (1.0,), days=days, launch=launch, min_by_minute=min_by_minute)[0]
+            for w in worlds
+        ]
     traffic = world.days if days is None else days
     options = roomy(world.options(grid.metric), grid)
-    options = replace(options, chance_repeats_after=len(world.days), give_up_min=give_up_min)
+    options = replace(
+        options,
+        chance_repeats_after=len(world.days),
+        give_up_min=give_up_min,
+        min_capacity_by_minute=min_by_minute,
+    )
     lose = world.resilience
     tables = [scaled_table(world.table, f) for f in factors]
     worse: list[ViolationTable] = []
@@ -327,6 +338,20 @@ def hardest_day(scores: Scores, i: int) -> int:
     """The day with the most missed requests under policy ``i``; the busiest among equals."""
     order = np.lexsort((scores.requests, scores.violating[i]))
     return int(order[-1])
+
+
+def day_of(
+    world: World, choice: Choice, day: int, min_by_minute: IntArray | None = None
+) -> Timeline:
+    """One day under one policy, minute by minute, at the middle of the capacity.
+
+    ``min_by_minute``, shape (minutes,), is a minimum that follows the clock.
+    """
+    grid = grid_of([choice])
+    options = replace(world.options(grid.metric), min_capacity_by_minute=min_by_minute)
+    return timeline(
+        grid, 0, world.days, world.table, world.launch, day=day, seed=world.seed, options=options
+    )
 
 
 def monthly_usd(hours_per_day: float, price: Price | None) -> float | None:

@@ -25,8 +25,8 @@ from tuner.recommend.constraints import Constraints
 from tuner.recommend.evaluate import (
     Choice,
     by_metric,
+    day_of,
     evaluate,
-    grid_of,
     hardest_day,
     stacked,
 )
@@ -34,15 +34,14 @@ from tuner.recommend.minimum import minimum_as_sum
 from tuner.recommend.off_hours import off_hours_for
 from tuner.recommend.prices import PRICES, PriceTable
 from tuner.recommend.refuse import impossible, unanswered
-from tuner.recommend.schedule import Calendar, schedule_for
-from tuner.recommend.search import Found, Ground, ground_of
+from tuner.recommend.schedule import Calendar, Planned, schedule_for
+from tuner.recommend.scheduled import with_schedule
+from tuner.recommend.search import Found, Ground, ground_of, roomy_target
 from tuner.recommend.sensitivity import sensitivities
 from tuner.recommend.setup import Setup, prepare
 from tuner.recommend.signal_search import best_of, searches, signal_choices
-from tuner.recommend.types import OffHours, Recommendation, Schedule, Statement
+from tuner.recommend.types import OffHours, Recommendation, Statement
 from tuner.simulator.inputs import MetricCurve
-from tuner.simulator.simulate import timeline
-from tuner.simulator.timeline import Timeline
 from tuner.slo import Slo, Verdict
 from tuner.workload.profile import TrafficProfile
 
@@ -121,8 +120,9 @@ def recommend(
         beyond = _beyond(setup, constraints)
         return impossible(capacity, setup, slo, constraints, found, beyond, today)
     answer = _answer(capacity, setup, slo, constraints, found, others, check_requests, schedule)
-    assert answer.chosen is not None
-    return replace(answer, signals=signal_choices(setup, results, found, answer.chosen))
+    alone = answer.without_schedule
+    assert alone is not None
+    return replace(answer, signals=signal_choices(setup, results, found, alone))
 
 
 def _beyond(setup: Setup, constraints: Constraints) -> Found:
@@ -171,15 +171,15 @@ def _answer(
     ]
     day = hardest_day(at.mid, 0)
     outrun = statements.reactive_alone(found, setup.world, setup.ground)
-    schedule, cheaper, off_hours = _by_the_clock(setup, found, chosen, rules, outrun is not None)
-    hardest = day_of(setup, chosen, day)
+    planned, cheaper, off_hours = _by_the_clock(setup, found, chosen, rules, outrun is not None)
+    hardest = day_of(setup.world, chosen, day)
     checked = (
         check_by_requests(capacity, setup.world, chosen, hardest, check_requests)
         if check_requests
         else None
     )
     extra = [s for s in (outrun, cheaper, checked) if s is not None]
-    return Recommendation(
+    alone = Recommendation(
         verdict=Verdict.MET,
         slo=slo,
         capacity=capacity,
@@ -201,28 +201,32 @@ def _answer(
         ),
         minimum=minimum_as_sum(setup.world, setup.ground, chosen[1].min_capacity),
         today=next((c for c in beside if c.name == "today"), None),
-        schedule=schedule,
+        schedule=planned.schedule if planned is not None else None,
         off_hours=off_hours,
     )
+    adopted = planned is not None and planned.schedule.adopted
+    return with_schedule(alone, planned, setup) if planned is not None and adopted else alone
 
 
 def _by_the_clock(
     setup: Setup, found: Found, chosen: Choice, rules: ScheduleRules | None, outrun: bool
-) -> tuple[Schedule | None, Statement | None, OffHours | None]:
+) -> tuple[Planned | None, Statement | None, OffHours | None]:
     """What scheduled actions are worth: off-hours, or a minimum that follows the need."""
     world = setup.world
     calendar = Calendar.of(setup.days, setup.traffic.start_minute_of_week)
     if rules is not None and rules.non_production:
         off = off_hours_for(world, chosen, rules, calendar.weekend, calendar.midnight)
         return None, clock_statements.off_hours(off), off
-    if rules is None and not outrun:
+    if rules is None and not outrun and not roomy_target(world, setup.ground, chosen):
         return None, None, None
-    schedule = schedule_for(world, setup.ground, chosen, setup.budgets, calendar, rules)
-    said = clock_statements.scheduled(schedule, found, world)
+    planned = schedule_for(world, setup.ground, chosen, setup.budgets, calendar, rules)
+    schedule = planned.schedule if planned is not None else None
+    said = clock_statements.scheduled(schedule, chosen, found, world)
     if said is None:
         return None, clock_statements.not_scheduled(schedule, found) if rules else None, None
-    assert schedule is not None
-    return replace(schedule, saved_share=said.value or 0.0), said, None
+    assert planned is not None
+    schedule = replace(planned.schedule, saved_share=said.value or 0.0)
+    return replace(planned, schedule=schedule), said, None
 
 
 def _low_end(setup: Setup, found: Found, named: Sequence[Named]) -> Scores:
@@ -234,21 +238,6 @@ def _low_end(setup: Setup, found: Found, named: Sequence[Named]) -> Scores:
         (beside,) = by_metric(setup.world, others, (setup.world.low_factor,))
     first = found.scores.policies(known[:1])
     return stacked([first, beside, found.scores.policies(known[1:])])
-
-
-def day_of(setup: Setup, choice: Choice, day: int) -> Timeline:
-    """One day under one policy, minute by minute, at the middle of the capacity."""
-    grid = grid_of([choice])
-    return timeline(
-        grid,
-        0,
-        setup.world.days,
-        setup.world.table,
-        setup.world.launch,
-        day=day,
-        seed=setup.world.seed,
-        options=setup.world.options(grid.metric),
-    )
 
 
 def _reason(setup: Setup) -> str:

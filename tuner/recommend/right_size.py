@@ -130,7 +130,8 @@ def _cost(measured: MeasuredType, traffic: TrafficProfile, seed: int) -> TypeCos
         metric_curves=measured.metric_curves,
     )
     rate = found.capacity.by_count[0].rate_per_s
-    chosen = (found.chosen.policy, found.chosen.bounds)
+    alone = found.without_schedule or found.chosen
+    chosen = (alone.policy, alone.bounds)
     hours = [_hours(setup, chosen, end) for end in ENDS]
     scaled = _descending(hours, price.usd_per_hour * DAYS_PER_MONTH, rate.level)
     fleets = [_static(found, setup, measured.constraints, end) for end in ENDS]

@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 
 from tuner.autoscaling.policy import CapacityBounds
 from tuner.recommend.actions import ScheduleRules, actions_of, week_of
-from tuner.recommend.choose import Budgets, Scores, meets, plain_shares, upper_bounds
-from tuner.recommend.evaluate import Choice, World, grid_of, scores_of
-from tuner.recommend.search import Ground
+from tuner.recommend.choose import (
+    Budgets,
+    Scores,
+    cheapest,
+    meets,
+    plain_shares,
+    upper_bounds,
+)
+from tuner.recommend.evaluate import Choice, World, grid_of, score_at
+from tuner.recommend.search import Ground, targets_of
 from tuner.recommend.types import Schedule, Window
-from tuner.simulator.simulate import simulate
 from tuner.units import MINUTES_PER_DAY, s_to_min
 from tuner.workload.days import DaySet
 
@@ -31,6 +37,8 @@ FORETOLD = 0.98
 does not keep to the clock, however well the windows would have done so far."""
 LEAST_OF_A_KIND = 2
 MOST_WINDOWS = 6
+SHARES = (0.5, 0.6, 0.7, 0.8)
+"""Targets tried under a schedule, as shares of what an instance carries in the peak's fleet."""
 SLOT_MIN = 30
 """Schedules change on the half hour: finer ones are not maintained by anybody."""
 
@@ -109,6 +117,35 @@ class Calendar:
         return (np.ones(self.weekend.size, np.bool_),)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Days held out of the record, and the minimum that the other days of their kind foretell.
+
+    Parameters
+    ----------
+    rows
+        Which days of the record.
+    by_minute
+        Shape (1440,): the minimum at each minute of these days, in the record's columns.
+    """
+
+    rows: IntArray
+    by_minute: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """A schedule with what it was simulated on; ``low`` scores its policy on the record's days."""
+
+    schedule: Schedule
+    parts: tuple[Part, ...]
+    low: Scores
+
+    def minimum_on(self, day: int) -> IntArray:
+        """The minimum at each minute of a day of the record."""
+        return next(p.by_minute for p in self.parts if day in p.rows)
+
+
 def schedule_for(
     world: World,
     ground: Ground,
@@ -116,14 +153,16 @@ def schedule_for(
     budgets: Budgets,
     calendar: Calendar,
     rules: ScheduleRules | None = None,
-) -> Schedule | None:
-    """A schedule under a policy whose own minimum is the lowest allowed; None for part days.
+) -> Planned | None:
+    """The cheapest policy under a minimum that follows the clock; None for part days.
 
-    Windows come from all days. What is said of them is simulated on days they were not made
-    from: each is held out in turn, with others, while windows are made from the rest. Without
-    ``rules`` the schedule is a suggestion: nothing asked for it.
+    A target that is to absorb surges may be low; where the clock does that, a higher one is
+    cheaper, so `SHARES` are tried beside the policy chosen without a schedule. Windows come from
+    all days. What is said of them is simulated on days they were not made from: each is held
+    out in turn, with others, while windows are made from the rest. Without ``rules`` the
+    schedule is a suggestion: nothing asked for it.
     """
-    policy, bounds = choice
+    policy = choice[0]
     asked = rules or ScheduleRules()
     groups = calendar.groups()
     if policy is None or world.days.shape[1] != MINUTES_PER_DAY:
@@ -133,7 +172,7 @@ def schedule_for(
     days = np.roll(world.days, -calendar.midnight, axis=1)
     lead_min = math.ceil(s_to_min(max(world.launch.seconds)) + 1.0)
     levels: list[IntArray] = []
-    parts: list[Scores] = []
+    parts: list[Part] = []
     left = asked.max_actions
     for group in reversed(groups):
         # Weekends first: what they do not need of the actions is the weekdays'.
@@ -141,28 +180,50 @@ def schedule_for(
         most = most if len(groups) == 1 or levels else min(most, asked.max_actions // 2)
         make = _Maker(ground, lead_min, most)
         levels.insert(0, make.level(days[group]))
-        parts.insert(0, _held_out(world, choice, days[group], make, calendar.midnight))
+        parts += _held_out(days, np.flatnonzero(group), make, calendar.midnight)
         left -= len(windows_of(levels[0]))
-    top = max(bounds.max_capacity, *(int(x.max()) for x in levels))
-    scores = joined(parts)
-    shares = plain_shares(scores)
+    highest = max(int(x.max()) for x in [*levels, *(p.by_minute for p in parts)])
+    tried = _tried(world, ground, choice, highest)
+    (scores,) = scores_under(world, tried, parts, (world.low_factor,))
+    met = meets(upper_bounds(scores, world.seed), budgets).all
+    best = cheapest(scores, met)
+    index = int(np.argmin(scores.violating_share)) if best is None else best
+    taken, bounds = tried[index]
+    assert taken is not None
     minimum = week_of(levels[0], levels[-1])
-    return Schedule(
+    top = np.full_like(minimum, bounds.max_capacity)
+    low = scores.policies(np.array([index]))
+    shares = plain_shares(low)
+    schedule = Schedule(
         windows=windows_of(levels[0]),
-        policy=policy,
-        bounds=CapacityBounds(ground.lowest_minimum, top),
-        instance_hours_per_day=float(scores.cost[0]),
+        policy=taken,
+        bounds=bounds,
+        instance_hours_per_day=float(low.cost[0]),
         violating_share=float(shares[0][0]),
         bad_minute_share=float(shares[1][0]),
-        meets=bool(meets(upper_bounds(scores, world.seed), budgets).all[0]),
+        meets=best is not None,
         weekend_windows=windows_of(levels[-1]) if len(groups) > 1 else (),
-        actions=actions_of(
-            minimum, np.full_like(minimum, top), timezone=asked.timezone, prefix="need"
-        ),
+        actions=actions_of(minimum, top, timezone=asked.timezone, prefix="need"),
         lead_min=lead_min,
         repeats=repeats(days, groups, ground),
         adopted=rules is not None,
     )
+    return Planned(schedule, tuple(parts), low)
+
+
+def _tried(world: World, ground: Ground, choice: Choice, highest: int) -> list[Choice]:
+    """The policy chosen without a schedule and usual targets, all from the lowest minimum."""
+    policy, own = choice
+    assert policy is not None
+    shares = np.array(SHARES)
+    targets = targets_of(world, ground, policy.metric, shares).tolist()
+    needed = ground.largest_needed(shares * ground.reference_per_min).tolist()
+    low = ground.lowest_minimum
+    tops = [own.max_capacity, *(min(n, ground.ceiling) for n in needed)]
+    policies = [policy, *(replace(policy, target_value=t) for t in targets)]
+    return [
+        (p, CapacityBounds(low, max(top, highest))) for p, top in zip(policies, tops, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,42 +240,35 @@ class _Maker:
         return np.minimum(level, self.ground.ceiling)
 
 
-def _held_out(
-    world: World, choice: Choice, days: FloatArray, make: _Maker, midnight: int
-) -> Scores:
+def _held_out(days: FloatArray, rows: IntArray, make: _Maker, midnight: int) -> list[Part]:
     """Each day under windows made without it; a single day under its own."""
-    policy, bounds = choice
-    assert policy is not None
-    count = days.shape[0]
-    fold = np.arange(count) % FOLDS
+    fold = np.arange(rows.size) % FOLDS
     parts = []
-    for number in range(min(FOLDS, count)):
+    for number in range(min(FOLDS, rows.size)):
         out = fold == number
-        level = make.level(days[~out] if count > 1 else days)
-        low = CapacityBounds(make.ground.lowest_minimum, max(bounds.max_capacity, int(level.max())))
-        parts.append(
-            _scores(
-                world,
-                (policy, low),
-                np.roll(days[out], midnight, axis=1),
-                np.roll(level, midnight),
-            )
-        )
-    return joined(parts)
+        level = make.level(days[rows[~out] if rows.size > 1 else rows])
+        parts.append(Part(rows[out], np.roll(level, midnight)))
+    return parts
 
 
-def _scores(world: World, choice: Choice, days: FloatArray, by_minute: IntArray) -> Scores:
-    grid = grid_of([choice])
-    table = replace(
-        world.table, saturation_rate_per_s=world.table.saturation_rate_per_s * world.low_factor
-    )
-    options = replace(world.options(grid.metric), min_capacity_by_minute=by_minute)
-    result = simulate(grid, days, table, world.launch, seed=world.seed, options=options)
-    return scores_of(world, result)
+def scores_under(
+    world: World, choices: Sequence[Choice], parts: Sequence[Part], factors: Sequence[float]
+) -> list[Scores]:
+    """Policies of one metric under minimums that follow the clock, on the record's days.
+
+    One for each of ``factors``, times the middle capacity.
+    """
+    grid = grid_of(choices)
+    made = [
+        score_at(world, grid, factors, days=world.days[p.rows], min_by_minute=p.by_minute)
+        for p in parts
+    ]
+    back = np.argsort(np.concatenate([p.rows for p in parts]))
+    return [joined(list(at)).days(back) for at in zip(*made, strict=True)]
 
 
 def joined(parts: Sequence[Scores]) -> Scores:
-    """Scores of one policy on several groups of days as scores on all of them."""
+    """Scores of the same policies on several groups of days as scores on all of them."""
     return Scores(
         np.concatenate([p.requests for p in parts]),
         *(

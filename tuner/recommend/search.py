@@ -201,6 +201,15 @@ def targets_of(
     return np.maximum(values, 1e-6)
 
 
+def roomy_target(world: World, ground: Ground, choice: Choice) -> bool:
+    """Whether a target leaves so much room that idle instances stand ready for surges."""
+    policy = choice[0]
+    if policy is None:
+        return False
+    least = targets_of(world, ground, policy.metric, np.array([ROOMIEST]))[0]
+    return bool(policy.target_value < least)
+
+
 def make_grid(
     world: World,
     ground: Ground,

@@ -15,6 +15,7 @@ from tuner.recommend.prices import Price
 from tuner.recommend.verify_types import Verification
 from tuner.simulator.timeline import Timeline
 from tuner.slo import Slo, Verdict
+from tuner.units import MINUTES_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class Failing(StrEnum):
     RESILIENCE = "not_resilient"
     BOUND = "outside_bounds"
     COST = "costs_more"
+
+
+WITHOUT_SCHEDULE = "without_schedule"
+"""The alternative that a schedule was held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,33 @@ class Schedule:
     repeats: float | None = None
     adopted: bool = False
     saved_share: float = 0.0
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Every minimum that the clock asks for."""
+        return tuple(w.min_capacity for w in (*self.windows, *self.weekend_windows))
+
+    @property
+    def lowest_minimum(self) -> int:
+        """What is kept at every hour."""
+        return min(self.levels)
+
+    @property
+    def highest_minimum(self) -> int:
+        """Safe at any hour, so until the first scheduled action fires."""
+        return max(self.levels)
+
+    @property
+    def mean_minimum(self) -> float:
+        """Mean of the minimum over a week."""
+        weekend = self.weekend_windows or self.windows
+        return (5.0 * _mean_level(self.windows) + 2.0 * _mean_level(weekend)) / 7.0
+
+
+def _mean_level(windows: tuple[Window, ...]) -> float:
+    ends = [*(w.start_minute for w in windows[1:]), MINUTES_PER_DAY]
+    spans = zip(windows, ends, strict=True)
+    return sum(w.min_capacity * (end - w.start_minute) for w, end in spans) / MINUTES_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,11 +356,12 @@ class RightSizing:
 class Recommendation:
     """The policy, what is expected of it, and why.
 
-    ``chosen`` is None unless ``verdict`` is MET. ``hardest_day`` is the simulated day with
-    the most missed requests under the chosen policy. ``minimum`` explains the minimum capacity
-    as a sum. ``schedule`` is set when surges outrun launches and a minimum that follows the
-    clock holds the SLO for less. ``proposal`` is a policy outside the bounds that would do;
-    set only when the verdict is VIOLATED and one was found.
+    ``chosen`` is None unless ``verdict`` is MET; where a schedule was asked for and is worth its
+    actions, it is the schedule's policy, as it is expected to run under them. ``hardest_day`` is
+    the simulated day with the most missed requests under it. ``minimum`` explains the minimum
+    capacity as a sum, under a schedule that of the quietest window. ``schedule`` is set when a
+    minimum that follows the clock holds the SLO for less. ``proposal`` is a policy outside the
+    bounds that would do; set only when the verdict is VIOLATED and one was found.
     """
 
     verdict: Verdict
@@ -356,15 +389,26 @@ class Recommendation:
     data_capture: CaptureDecision | None = None
 
     @property
+    def without_schedule(self) -> Candidate | None:
+        """The cheapest policy whose minimum does not follow the clock."""
+        named = (c for c in self.alternatives if c.name == WITHOUT_SCHEDULE)
+        return next(named, self.chosen)
+
+    @property
+    def adopted_schedule(self) -> Schedule | None:
+        """The schedule that ``chosen`` is to run under; None for a suggestion."""
+        schedule = self.schedule
+        return schedule if schedule is not None and schedule.adopted else None
+
+    @property
     def scheduled_actions(self) -> tuple[ScheduledAction, ...]:
         """The scheduled actions that belong to the answer: only those the plan asked for."""
         if self.chosen is None:
             return ()
         if self.off_hours is not None:
             return self.off_hours.actions
-        if self.schedule is not None and self.schedule.adopted:
-            return self.schedule.actions
-        return ()
+        schedule = self.adopted_schedule
+        return () if schedule is None else schedule.actions
 
     right_size: RightSizing | None = None
     signals: tuple[SignalChoice, ...] = ()

@@ -12,9 +12,8 @@ from tuner.queueing.capacity import CapacityModel
 from tuner.recommend.alternatives import Named, comparable, standard
 from tuner.recommend.choose import meets, plain_shares
 from tuner.recommend.constraints import Constraints
-from tuner.recommend.evaluate import Choice, candidate, describe, evaluate, hardest_day
+from tuner.recommend.evaluate import Choice, candidate, day_of, describe, evaluate, hardest_day
 from tuner.recommend.prices import PRICES, PriceTable
-from tuner.recommend.recommend import day_of
 from tuner.recommend.setup import prepare
 from tuner.recommend.statements import surges
 from tuner.recommend.types import Candidate, Statement
@@ -93,7 +92,7 @@ def what_if(
     return WhatIf(
         candidate=answers[0],
         alternatives=tuple(answers[1:]),
-        hardest_day=day_of(setup, choice, hardest_day(at.mid, 0)),
+        hardest_day=day_of(setup.world, choice, hardest_day(at.mid, 0)),
         statements=tuple(surges(setup.world, setup.ground, choice)),
         warnings=setup.warnings,
     )

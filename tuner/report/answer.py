@@ -71,7 +71,18 @@ def settings(recommendation: Recommendation) -> Pairs:
         ("scale_out_cooldown", cooldown(policy.scale_out_cooldown_s)),
         ("scale_in_cooldown", cooldown(policy.scale_in_cooldown_s)),
         ("instance_type", recommendation.instance_type),
+        *_by_the_clock(recommendation),
     )
+
+
+def _by_the_clock(recommendation: Recommendation) -> Pairs:
+    """The scheduled actions in few words; nothing without them."""
+    actions = recommendation.scheduled_actions
+    if not actions:
+        return ()
+    levels = {a.min_capacity for a in actions}
+    text = f"{len(actions)}, minimum {min(levels)} to {max(levels)}"
+    return (("scheduled_actions", text),)
 
 
 def sentence(recommendation: Recommendation) -> str:
@@ -83,9 +94,12 @@ def sentence(recommendation: Recommendation) -> str:
     if chosen.policy is None:
         return f"Run {chosen.bounds.min_capacity} instances of {kind} without autoscaling."
     unit = METRIC_UNITS[chosen.policy.metric]
+    schedule = recommendation.adopted_schedule
+    bounds = chosen.bounds if schedule is None else schedule.bounds
+    clock = "" if schedule is None else ", the minimum following the clock"
     return (
         f"Keep {target_text(chosen.policy.target_value)} {unit}, between "
-        f"{chosen.bounds.min_capacity} and {chosen.bounds.max_capacity} instances of {kind}."
+        f"{bounds.min_capacity} and {bounds.max_capacity} instances of {kind}{clock}."
     )
 
 

@@ -27,6 +27,7 @@ PARTS = {
     "minimum:base": "Kept warm: base traffic",
     "minimum:burst": "Kept warm: burst until help arrives",
     "minimum:resilience": "Kept warm: resilience",
+    "scheduled_minimum": "Kept warm: by the clock",
     "above_minimum": "Above the minimum",
     "instances": "Instances",
     "schedule": "Schedule",

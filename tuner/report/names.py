@@ -11,6 +11,7 @@ _NAMES = {
     "chosen": "Recommended",
     "proposal": "Outside the bounds",
     "today": "Today's policy",
+    "without_schedule": "Without a schedule",
     "aws_half_of_maximum": "AWS rule: half of maximum",
     "70_percent_of_maximum": "70 % of maximum",
     "fixed_peak_fleet": "Fixed fleet for the peak",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 
 from tuner.autoscaling.policy import INSTANCE_NAMESPACE, TargetTrackingPolicy
+from tuner.recommend.actions import ScheduledAction
 from tuner.recommend.types import Recommendation
 from tuner.terraform.tfvars import decided, safe_target
 
@@ -41,7 +43,7 @@ def policy_configuration(
 
 
 def aws_cli_text(recommendation: Recommendation, *, endpoint_name: str, variant_name: str) -> str:
-    """Shell commands that set bounds and policy; empty for a fixed fleet.
+    """Shell commands that set bounds, policy and scheduled actions; empty for a fixed fleet.
 
     Raises
     ------
@@ -66,8 +68,25 @@ def aws_cli_text(recommendation: Recommendation, *, endpoint_name: str, variant_
         ("--policy-type", "TargetTrackingScaling"),
         ("--target-tracking-scaling-policy-configuration", json.dumps(configuration)),
     ]
-    register = _command("register-scalable-target", target + bounds)
-    return register + "\n" + _command("put-scaling-policy", target + policy)
+    commands = [
+        _command("register-scalable-target", target + bounds),
+        _command("put-scaling-policy", target + policy),
+    ]
+    for action in recommendation.scheduled_actions:
+        set_to = json.dumps(_capacity(action))
+        options = [
+            ("--scheduled-action-name", action.name),
+            ("--schedule", action.schedule),
+            ("--timezone", action.timezone),
+            ("--scalable-target-action", set_to),
+        ]
+        commands.append(_command("put-scheduled-action", target + options))
+    return "\n".join(commands)
+
+
+def _capacity(action: ScheduledAction) -> dict[str, int]:
+    """``ScalableTargetAction`` in the API's own names."""
+    return {"MinCapacity": action.min_capacity, "MaxCapacity": action.max_capacity}
 
 
 def _command(operation: str, options: list[tuple[str, str]]) -> str:
@@ -76,10 +95,26 @@ def _command(operation: str, options: list[tuple[str, str]]) -> str:
     return " \\\n".join(lines) + "\n"
 
 
+def _scheduled(actions: Sequence[ScheduledAction]) -> dict[str, object]:
+    """The template's own property for scheduled actions; nothing without them."""
+    if not actions:
+        return {}
+    made = [
+        {
+            "ScheduledActionName": a.name,
+            "Schedule": a.schedule,
+            "Timezone": a.timezone,
+            "ScalableTargetAction": _capacity(a),
+        }
+        for a in actions
+    ]
+    return {"ScheduledActions": made}
+
+
 def cloudformation_text(
     recommendation: Recommendation, *, endpoint_name: str, variant_name: str
 ) -> str:
-    """A template with the scalable target and the policy; empty for a fixed fleet.
+    """A template with scalable target, scheduled actions and policy; empty for a fixed fleet.
 
     Raises
     ------
@@ -97,6 +132,7 @@ def cloudformation_text(
             "ResourceId": f"endpoint/{endpoint_name}/variant/{variant_name}",
             "MinCapacity": chosen.bounds.min_capacity,
             "MaxCapacity": chosen.bounds.max_capacity,
+            **_scheduled(recommendation.scheduled_actions),
         },
     }
     policy = {

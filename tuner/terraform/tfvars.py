@@ -179,6 +179,11 @@ def _header(recommendation: Recommendation, run_name: str, date_text: str) -> li
             "An apply sets the bounds to min_capacity and max_capacity; they hold until the next "
             "scheduled action fires."
         )
+    if recommendation.adopted_schedule is not None:
+        lines.append(
+            "min_capacity is the highest minimum of the schedule, which is safe at any hour; what "
+            "is expected counts from the first scheduled action on."
+        )
     return lines
 
 

@@ -161,7 +161,8 @@ def _steps(*columns: Any) -> tuple[Any, ...]:
 def _bounds(axes: Any, recommendation: Recommendation, most: float) -> list[Line2D]:
     if recommendation.chosen is None:
         return []
-    bounds = recommendation.chosen.bounds
+    schedule = recommendation.adopted_schedule
+    bounds = recommendation.chosen.bounds if schedule is None else schedule.bounds
     dots: Any = (0, (1, 2))
     for limit in {bounds.min_capacity, bounds.max_capacity}:
         axes.axhline(limit, color=LIGHT["muted"], linewidth=0.9, linestyle=dots)
