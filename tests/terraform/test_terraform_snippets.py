@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -11,8 +12,10 @@ import pytest
 from botocore.validate import validate_parameters
 from terraform_samples import recommendation_of
 
-from tuner.autoscaling.policy import ScalingMetric
+from tuner.autoscaling.policy import CapacityBounds, ScalingMetric
 from tuner.errors import SloUnreachableError
+from tuner.recommend.actions import ScheduledAction
+from tuner.recommend.types import Schedule, Window
 from tuner.slo import Verdict
 from tuner.terraform.snippets import aws_cli_text, cloudformation_text
 
@@ -82,6 +85,49 @@ def test_the_template_is_the_same_policy(client: Any, metric: ScalingMetric) -> 
     configuration = policy["TargetTrackingScalingPolicyConfiguration"]
     assert configuration["TargetValue"] == 1358
     assert (configuration["ScaleOutCooldown"], configuration["ScaleInCooldown"]) == (60, 600)
+
+
+def test_scheduled_actions_are_in_the_commands_and_in_the_template(client: Any) -> None:
+    made = (
+        ScheduledAction("need-mon-fri-0750", "cron(50 7 ? * MON-FRI *)", "Europe/Berlin", 7, 12),
+        ScheduledAction("need-daily-1800", "cron(0 18 * * ? *)", "Europe/Berlin", 2, 12),
+    )
+    base = recommendation_of()
+    assert base.chosen is not None
+    assert base.chosen.policy is not None
+    schedule = Schedule(
+        windows=(Window(0, 2), Window(470, 7), Window(1080, 2)),
+        policy=base.chosen.policy,
+        bounds=CapacityBounds(2, 12),
+        instance_hours_per_day=70.0,
+        violating_share=0.0001,
+        bad_minute_share=0.0,
+        meets=True,
+        actions=made,
+        adopted=True,
+    )
+    names = {"endpoint_name": "demo", "variant_name": "AllTraffic"}
+    with_actions = replace(base, schedule=schedule)
+    model = client.meta.service_model
+    shape = model.operation_model("PutScheduledAction").input_shape
+    calls = [o for name, o in parse(aws_cli_text(with_actions, **names)) if "scheduled" in name]
+    for options, action in zip(calls, made, strict=True):
+        request = request_of(options)
+        validate_parameters(request, shape)
+        assert request["Schedule"] == action.schedule
+        assert request["Timezone"] == "Europe/Berlin"
+        assert request["ScalableTargetAction"] == {
+            "MinCapacity": action.min_capacity,
+            "MaxCapacity": 12,
+        }
+    template = json.loads(cloudformation_text(with_actions, **names))
+    target = template["Resources"]["ScalableTarget"]["Properties"]
+    same = {k: target[k] for k in ("ServiceNamespace", "ScalableDimension", "ResourceId")}
+    assert len(target["ScheduledActions"]) == 2
+    for written in target["ScheduledActions"]:
+        validate_parameters(written | same, shape)
+    unasked = replace(base, schedule=replace(schedule, adopted=False))
+    assert aws_cli_text(unasked, **names) == aws_cli_text(base, **names)
 
 
 def test_names_cannot_leave_their_word() -> None:

@@ -39,11 +39,16 @@ def scheduled(
         if schedule.repeats is None
         else f" In {schedule.repeats:.0%} of half hours the other days foretell a day's need."
     )
+    apart = (
+        " What binds, and what each caution costs, is said of the policy without a schedule."
+        if schedule.adopted
+        else ""
+    )
     return Statement(
         "scheduled_minimum",
         f"If the surges keep to the clock, a scheduled minimum holds the SLO for {saved:.0%} less"
         f"{cost} than the cheapest policy without one ({describe(chosen)}): {steps}. Each window "
-        f"begins {schedule.lead_min} minutes before the need.{under}{known}",
+        f"begins {schedule.lead_min} minutes before the need.{under}{known}{apart}",
         saved,
         "share of cost",
     )

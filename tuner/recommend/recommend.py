@@ -178,6 +178,10 @@ def _answer(
         if check_requests
         else None
     )
+    adopted = planned is not None and planned.schedule.adopted
+    runs = (planned.schedule.policy, planned.schedule.bounds) if planned and adopted else chosen
+    if checked is not None and adopted:
+        checked = replace(checked, sentence=f"Without the schedule: {checked.sentence}")
     extra = [s for s in (outrun, cheaper, checked) if s is not None]
     alone = Recommendation(
         verdict=Verdict.MET,
@@ -187,12 +191,12 @@ def _answer(
         alternatives=tuple(c for c in beside if c.name != "today"),
         rejected=tuple(refused),
         front=tuple(candidates[1 + n_other + n_rejected :]),
-        statements=(*_statements(setup, found, chosen, known), *extra),
+        statements=(*_statements(setup, found, runs, known), *extra),
         sensitivities=tuple(sensitivities(capacity, setup, found, at, chosen)),
         hardest_day=hardest,
         traffic_name=setup.traffic.name,
         peak_per_min=setup.ground.peak_per_min,
-        warnings=(*setup.warnings, *_bound_warnings(setup.ground, chosen, constraints)),
+        warnings=(*setup.warnings, *_bound_warnings(setup.ground, runs, constraints)),
         instance_type=constraints.instance_type,
         price_per_hour_usd=setup.world.price.usd_per_hour if setup.world.price else None,
         price=setup.world.price,
@@ -204,7 +208,6 @@ def _answer(
         schedule=planned.schedule if planned is not None else None,
         off_hours=off_hours,
     )
-    adopted = planned is not None and planned.schedule.adopted
     return with_schedule(alone, planned, setup) if planned is not None and adopted else alone
 
 
