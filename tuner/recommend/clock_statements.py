@@ -40,7 +40,7 @@ def scheduled(
         else f" In {schedule.repeats:.0%} of half hours the other days foretell a day's need."
     )
     apart = (
-        " What binds, and what each caution costs, is said of the policy without a schedule."
+        " Days kept aside, what binds and what caution costs are said of the policy without one."
         if schedule.adopted
         else ""
     )

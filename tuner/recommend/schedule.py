@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.autoscaling.policy import CapacityBounds
-from tuner.recommend.actions import ScheduleRules, actions_of, week_of
+from tuner.recommend.actions import ScheduledAction, ScheduleRules, actions_of, week_of
 from tuner.recommend.choose import (
     Budgets,
     Scores,
@@ -169,19 +169,8 @@ def schedule_for(
         return None
     if asked.max_actions < len(groups):
         return None
-    days = np.roll(world.days, -calendar.midnight, axis=1)
     lead_min = math.ceil(s_to_min(max(world.launch.seconds)) + 1.0)
-    levels: list[IntArray] = []
-    parts: list[Part] = []
-    left = asked.max_actions
-    for group in reversed(groups):
-        # Weekends first: what they do not need of the actions is the weekdays'.
-        most = min(MOST_WINDOWS, left - (len(groups) - 1 - len(levels)))
-        most = most if len(groups) == 1 or levels else min(most, asked.max_actions // 2)
-        make = _Maker(ground, lead_min, most)
-        levels.insert(0, make.level(days[group]))
-        parts += _held_out(days, np.flatnonzero(group), make, calendar.midnight)
-        left -= len(windows_of(levels[0]))
+    levels, parts = _windows(world.days, ground, calendar, lead_min, asked.max_actions)
     highest = max(int(x.max()) for x in [*levels, *(p.by_minute for p in parts)])
     tried = _tried(world, ground, choice, highest)
     (scores,) = scores_under(world, tried, parts, (world.low_factor,))
@@ -190,8 +179,6 @@ def schedule_for(
     index = int(np.argmin(scores.violating_share)) if best is None else best
     taken, bounds = tried[index]
     assert taken is not None
-    minimum = week_of(levels[0], levels[-1])
-    top = np.full_like(minimum, bounds.max_capacity)
     low = scores.policies(np.array([index]))
     shares = plain_shares(low)
     schedule = Schedule(
@@ -203,12 +190,38 @@ def schedule_for(
         bad_minute_share=float(shares[1][0]),
         meets=best is not None,
         weekend_windows=windows_of(levels[-1]) if len(groups) > 1 else (),
-        actions=actions_of(minimum, top, timezone=asked.timezone, prefix="need"),
+        actions=_actions(levels, bounds.max_capacity, asked.timezone),
         lead_min=lead_min,
-        repeats=repeats(days, groups, ground),
+        repeats=repeats(np.roll(world.days, -calendar.midnight, axis=1), groups, ground),
         adopted=rules is not None,
     )
     return Planned(schedule, tuple(parts), low)
+
+
+def _windows(
+    record: FloatArray, ground: Ground, calendar: Calendar, lead_min: int, max_actions: int
+) -> tuple[list[IntArray], list[Part]]:
+    """The minimum by the minute from midnight on for each kind of day, and the days held out."""
+    days = np.roll(record, -calendar.midnight, axis=1)
+    groups = calendar.groups()
+    levels: list[IntArray] = []
+    parts: list[Part] = []
+    left = max_actions
+    for group in reversed(groups):
+        # Weekends first: what they do not need of the actions is the weekdays'.
+        most = min(MOST_WINDOWS, left - (len(groups) - 1 - len(levels)))
+        most = most if len(groups) == 1 or levels else min(most, max_actions // 2)
+        make = _Maker(ground, lead_min, most)
+        levels.insert(0, make.level(days[group]))
+        parts += _held_out(days, np.flatnonzero(group), make, calendar.midnight)
+        left -= len(windows_of(levels[0]))
+    return levels, parts
+
+
+def _actions(levels: Sequence[IntArray], top: int, timezone: str) -> tuple[ScheduledAction, ...]:
+    """The minimum of weekdays and weekends as scheduled actions, all with one maximum."""
+    minimum = week_of(levels[0], levels[-1])
+    return actions_of(minimum, np.full_like(minimum, top), timezone=timezone, prefix="need")
 
 
 def _tried(world: World, ground: Ground, choice: Choice, highest: int) -> list[Choice]:

@@ -74,7 +74,8 @@ def _minimum(recommendation: Recommendation) -> list[str]:
     costs = [p.cost_per_month_usd for p in parts]
     known = [c for c in costs if c is not None]
     money_text = f", {money(sum(known))} per month" if len(known) == len(costs) else ""
-    return _field("minimum", f"{total} = {addends}{money_text}")
+    when = " in the quietest hours" if recommendation.adopted_schedule is not None else ""
+    return _field("minimum", f"{total} = {addends}{money_text}{when}")
 
 
 def _knobs(recommendation: Recommendation) -> list[str]:

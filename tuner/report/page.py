@@ -173,7 +173,8 @@ def _minimum(recommendation: Recommendation | None) -> Table | None:
     )
     total = sum(m.instances for m in recommendation.minimum)
     header = ("Part", "Instances", "USD per month", "What it is for")
-    return Table(f"Why the minimum is {total}", header, rows, prose=True)
+    when = " in the quietest hours" if recommendation.adopted_schedule is not None else ""
+    return Table(f"Why the minimum is {total}{when}", header, rows, prose=True)
 
 
 def _said(statements: Sequence[Statement]) -> Pairs:
