@@ -15,6 +15,7 @@ from tuner.campaign.mix import offered_shares, production_shares
 from tuner.campaign.model_based import estimate
 from tuner.campaign.refusals import (
     beyond_reach,
+    late_alone,
     mix_needs_model,
     not_streamed,
     nothing_measured,
@@ -117,6 +118,8 @@ def analyse(
     if silent is not None:
         return replace(blank, binding=silent[0], gates=(silent[1],))
     beyond = beyond_reach(slo, sound(results))
+    if beyond is None and weights is None:
+        beyond = late_alone(slo, results)
     if beyond is not None:
         return replace(blank, verdict=Verdict.VIOLATED, binding=beyond[0], gates=(beyond[1],))
     fit, gates = fit_server(results, weights)

@@ -12,6 +12,7 @@ from tuner.campaign.config import CampaignConfig
 from tuner.campaign.evidence import evidence, measured, overloaded
 from tuner.campaign.model_based import ModelEstimate, estimate
 from tuner.campaign.predict import Effort
+from tuner.campaign.refusals import unreachable_gate
 from tuner.campaign.server import ServerFit, fit_server
 from tuner.campaign.types import StageResult
 from tuner.campaign.verify import BOUND, CAREFUL, verification
@@ -30,7 +31,8 @@ _LEAST_LATE = 10
 class Assessment:
     """What the stages so far support.
 
-    ``known``: the server is understood and every objective has a limit. ``checked`` remembers
+    ``known``: the server is understood and every objective has a limit. ``unreachable``: some
+    objective is missed for certain even when nothing waits. ``checked`` remembers
     the verification by number of stages, which is asked for more than once.
     """
 
@@ -104,7 +106,8 @@ def assess(config: CampaignConfig, results: Sequence[StageResult]) -> Assessment
     for objective in config.slo.objectives:
         one = estimate(fit, objective, counts, config.routing, rng, members=36, effort=QUICK)
         if one is None:
-            return Assessment(config, fit, (), True)
+            certain = unreachable_gate(fit, objective).name == "unreachable"
+            return Assessment(config, fit, (), certain)
         found.append(one)
     return Assessment(config, fit, tuple(found), False)
 

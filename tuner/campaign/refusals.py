@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tuner.campaign.evidence import evidence
+from tuner.campaign.alone import hopeless
+from tuner.campaign.evidence import evidence, measured
 from tuner.campaign.server import ServerFit
-from tuner.campaign.types import StageResult
+from tuner.campaign.types import StageKind, StageResult
 from tuner.queueing.capacity import CapacityModel, Gate
 from tuner.slo import LatencyObjective, Slo, Verdict
+from tuner.stats.proportions import ShareEstimate, independent_share
 
 LEAST_AT_TOP = 50
 NEAR_REACH = 0.8
@@ -75,14 +77,20 @@ def beyond_reach(
 ) -> tuple[LatencyObjective | None, Gate] | None:
     """An objective that the lowest load on record misses for certain, and no load holds.
 
-    The lowest load is also the first: where a higher one held the objective, it was cold.
+    The lowest load is also the first: where a higher one held the objective, it was cold, and
+    a first look before the warm-up counts only where what came after it is as late.
     """
     lowest = min(results, key=lambda r: r.rate_per_instance_per_s)
+    warm = [r for r in measured(results) if r is not lowest]
     share = lowest.failures / lowest.requests
     for objective in slo.objectives:
         seen = evidence(lowest, objective)
         if seen.overloaded or seen.share.interval.low <= objective.allowance:
             continue
+        if lowest.spec.kind is StageKind.FLOOR and warm:
+            after = evidence(min(warm, key=lambda r: r.rate_per_instance_per_s), objective)
+            if not after.overloaded and after.share.interval.low <= objective.allowance:
+                continue
         others = [r for r in results if r.rate_per_instance_per_s > lowest.rate_per_instance_per_s]
         held = (evidence(r, objective).share.interval.high <= objective.allowance for r in others)
         if others and not any(held):
@@ -100,8 +108,45 @@ def beyond_reach(
     return None
 
 
+def late_alone(slo: Slo, results: Sequence[StageResult]) -> tuple[LatencyObjective, Gate] | None:
+    """An objective that requests miss too often though they have the endpoint to themselves."""
+    for objective in slo.objectives:
+        found = hopeless(results, objective)
+        if found is None:
+            continue
+        share, lowest_per_s = found
+        return objective, Gate(
+            "unloaded",
+            False,
+            share.interval.low,
+            f"<= {objective.allowance:g} of requests over {objective.threshold_s * 1e3:g} ms",
+            f"of {share.n:,} requests that had the endpoint to themselves, at loads from "
+            f"{lowest_per_s:.4g}/s per instance, {share.interval.mid:.1%} miss {objective.name} "
+            f"<= {objective.threshold_s * 1e3:g} ms: no lower load would help",
+            "relax the objective, or serve with a faster instance type or model",
+        )
+    return None
+
+
+def late_without_waiting(fit: ServerFit, objective: LatencyObjective) -> ShareEstimate:
+    """Share of requests that need longer than the threshold when nothing waits."""
+    n = len(fit.work.demand_s)
+    return independent_share(round(fit.model.unloaded_share(objective.threshold_s) * n), n)
+
+
 def unreachable_gate(fit: ServerFit, objective: LatencyObjective) -> Gate:
     slow = fit.model.unloaded_share(objective.threshold_s)
+    if late_without_waiting(fit, objective).interval.low <= objective.allowance:
+        return Gate(
+            "near_unloaded",
+            False,
+            slow,
+            f"<= {objective.allowance:g}",
+            f"{slow:.2%} of requests seem to need longer than {objective.threshold_s * 1e3:g} ms "
+            f"even when nothing waits, too near the {objective.allowance:.2%} that "
+            f"{objective.name} allows to tell whether any load holds it",
+            "hold low loads for longer, or relax the objective",
+        )
     return Gate(
         "unreachable",
         False,

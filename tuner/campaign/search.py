@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
+from tuner.campaign.alone import look_alone
 from tuner.campaign.assess import assess, failing_for_certain, lowest_start_per_s
 from tuner.campaign.config import CampaignConfig, Limits, Pace, demo_config
 from tuner.campaign.local_search import hold_around, start_of
@@ -93,6 +94,9 @@ def _search(config: CampaignConfig) -> Talk:
         done = yield from by_model(config, results, bracketed)
         if done is not None:
             return done
+    lost = yield from look_alone(config, results)
+    if lost is not None:
+        return lost
     now = assess(config, results)
     counts = config.instance_counts if config.routing.value != "RANDOM" else (base,)
     for count in reversed(counts):
@@ -153,7 +157,8 @@ def _ramp(
             continue
         last_good, spoiled = rate, 0
         if lower:
-            return last_good
+            lost = yield from look_alone(config, results)
+            return lost or last_good
         mean = _mean_latency_s(step)
         quiet = mean if quiet is None else min(quiet, mean)
         rate *= 2.0 if mean <= _QUIET * quiet else pace.ramp_factor
