@@ -10,12 +10,13 @@ import pytest
 
 from tuner.campaign.types import Routing
 from tuner.campaign.virtual import VirtualBackend
-from tuner.commands.answer import Question, answer
+from tuner.commands.answer import answer
 from tuner.commands.apply import driver_of, main
 from tuner.commands.arguments import build_parser
 from tuner.commands.controller import Controller
 from tuner.commands.inputs import campaign_of
 from tuner.commands.legs import Leg, finished, legs_of, require_prices
+from tuner.commands.recorded import Question
 from tuner.commands.run import newest_unfinished
 from tuner.commands.session import payloads_of
 from tuner.commands.ui import PlainUi
