@@ -55,7 +55,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {lane: i for i, lane in enumerate(dict.fromkeys(LANES.values()))}
     items.sort(key=lambda item: order.get(lane_of(item) or "", len(order)))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(lane_of(item) or item.path.stem))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run the lanes torn apart: pytest 9.2 ignores how pytest-xdist 3.8 marks a group.
+
+    Raises
+    ------
+    pytest.UsageError
+        If the groups do not reach the scheduler.
+    """
+    if session.config.getoption("loadgroup", False):
+        torn = [i.nodeid for i in session.items if not i.nodeid.endswith(f"@{_group(i)}")]
+        if torn:
+            raise pytest.UsageError(f"pytest-xdist does not keep {torn[0]} in its group")
+
+
+def _group(item: pytest.Item) -> str:
+    return lane_of(item) or item.path.stem
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
