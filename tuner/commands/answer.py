@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tuner.autoscaling.policy import ScalingMetric
 from tuner.commands.capture_file import capture_decision
+from tuner.commands.in_use import policy_in_use
 from tuner.commands.inputs import (
     constraints_of,
     price_in,
     prices_of,
     schedule_rules_of,
-    today_of,
 )
 from tuner.commands.legs import Leg, legs_of
 from tuner.commands.mix_effect import mix_statements
@@ -202,7 +202,7 @@ def recommendation_of(
         metric_curves=curves,
         launch_lag_s=plan.capacity.launch_lag_s,
         prices=prices_of(plan, recorded.instance_type),
-        today=today_of(plan),
+        today=policy_in_use(recorded),
         seed=plan.load.seed,
         check_requests=CHECK_REQUESTS,
         schedule=schedule_rules_of(plan),

@@ -46,6 +46,8 @@ class Recorded:
     stages: tuple[StageResult, ...]
     events: tuple[ScaleEvent, ...]
     notes: tuple[tuple[str, str], ...]
+    records: tuple[str, ...] = ()
+    """The endpoint before the campaign changed it, as JSON; empty where nothing was changed."""
 
     @property
     def routing(self) -> Routing:
@@ -78,6 +80,7 @@ def read_run(path: Path, question: Question | None = None) -> Recorded:
                 hint=f"tuner report {path}",
             )
         notes = tuple((n.kind, n.text) for n in run.notes())
+        records = run.records()
     plan = parse_plan(
         str(meta["plan"]),
         source=str(meta["plan_source"]),
@@ -85,7 +88,7 @@ def read_run(path: Path, question: Question | None = None) -> Recorded:
         overrides={**meta.get("overrides", {}), **question.overrides},
         files=False,
     )
-    return Recorded(path, plan, meta, stages, events, notes)
+    return Recorded(path, plan, meta, stages, events, notes, records)
 
 
 def slo_for(plan: Plan, changes: Mapping[str, float]) -> Slo:

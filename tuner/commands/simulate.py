@@ -7,7 +7,8 @@ import dataclasses
 from pathlib import Path
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
-from tuner.commands.inputs import constraints_of, prices_of, today_of, traffic_of
+from tuner.commands.in_use import policy_in_use
+from tuner.commands.inputs import constraints_of, prices_of, traffic_of
 from tuner.commands.recommend import question_of
 from tuner.commands.recorded import capacity_of, read_run, slo_for
 from tuner.commands.signals import curves_of, fitted_signals, key_of
@@ -56,7 +57,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         launch_lag_s=recorded.plan.capacity.launch_lag_s,
         prices=prices_of(recorded.plan, recorded.instance_type),
         seed=recorded.plan.load.seed,
-        today=today_of(recorded.plan),
+        today=policy_in_use(recorded),
     )
     ui.result(
         candidate_to_json(found.candidate, found.alternatives) if args.json else what_if_text(found)

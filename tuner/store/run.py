@@ -313,6 +313,12 @@ class Run:
         with self._reading():
             return tuple((int(i), str(r)) for i, r in self._db.execute(query, (purpose,)))
 
+    def records(self, purpose: str = CAMPAIGN) -> tuple[str, ...]:
+        """What was there before each change, as JSON, oldest first, put back or not."""
+        query = "SELECT record FROM restore WHERE purpose = ? ORDER BY id"
+        with self._reading():
+            return tuple(str(r) for (r,) in self._db.execute(query, (purpose,)))
+
 
 def _configure(db: sqlite3.Connection) -> None:
     # Rollback journal and full sync: what is committed survives a power cut, and the run
