@@ -88,7 +88,7 @@ class Today:
 
 
 def today(endpoint: SageMakerEndpoint) -> Today:
-    """Read what scales the variant now, for ``tuner recommend --today``."""
+    """Read what scales the variant now."""
     state, scaling = endpoint.describe(), endpoint.scaling()
     bounds = None
     if scaling.min_capacity is not None and scaling.max_capacity is not None:
