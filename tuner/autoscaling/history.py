@@ -57,19 +57,8 @@ class ActivityHistory:
 
     def done(self, now_s: float, desired: int, capacity: int, cause: str) -> None:
         """A change that bounds or a schedule made."""
-        self._add(
-            ScalingActivity(
-                self._next_id(),
-                f"Setting desired instance count to {desired}.",
-                cause,
-                now_s,
-                desired,
-                capacity,
-                StatusCode.SUCCESSFUL,
-                f"Successfully set desired instance count to {desired}.",
-                end_s=now_s,
-            )
-        )
+        begun = self.begin(now_s, desired, capacity, cause)
+        self.end(begun, now_s, StatusCode.SUCCESSFUL, None)
 
     def not_scaled(self, now_s: float, policy: str, reason: NotScaledReason) -> None:
         """An alarm fired, and the count stayed."""

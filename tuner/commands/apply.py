@@ -47,13 +47,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
         if not args.yes:
             ui.result("dry run: nothing was changed; apply with --yes")
             return 0
-        state = driver.describe()
-        if state.production and not args.yes_this_is_production:
-            raise EndpointError(
-                f"this endpoint is taken for production: {state.production_reason}",
-                value=state.name,
-                hint="add --yes-this-is-production",
-            )
+        refuse_production(driver, agreed=args.yes_this_is_production)
 
         def keep(record: RestoreRecord) -> None:
             run.record_before_change(record.to_json(), APPLY)
@@ -70,6 +64,23 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
             raise
     ui.result(f"applied; take it back with: tuner restore --applied {path}")
     return 0
+
+
+def refuse_production(driver: SageMakerEndpoint, *, agreed: bool) -> None:
+    """A production endpoint is neither changed nor loaded unasked.
+
+    Raises
+    ------
+    EndpointError
+        If the endpoint is one and the user has not agreed.
+    """
+    state = driver.describe()
+    if state.production and not agreed:
+        raise EndpointError(
+            f"this endpoint is taken for production: {state.production_reason}",
+            value=state.name,
+            hint="add --yes-this-is-production",
+        )
 
 
 def _same_type(run: Run, document: Document) -> None:

@@ -37,12 +37,16 @@ def _recommend(commands: Commands) -> None:
     parser = command(commands, "recommend", "the policy for a traffic, from a run directory")
     _question(parser)
     parser.add_argument("--json", action="store_true", help="print recommendation.json")
-    parser.add_argument(
-        "--out", metavar="DIR", help="write there instead of into the run directory"
-    )
+    _out(parser)
     parser.add_argument("--no-report", action="store_true", help="write no page and no figures")
     parser.add_argument("--png", action="store_true", help="figures as PNG too, as tuner report")
     _override(parser)
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", metavar="DIR", help="write there instead of into the run directory"
+    )
 
 
 def _simulate(commands: Commands) -> None:
@@ -60,9 +64,7 @@ def _simulate(commands: Commands) -> None:
 def _report(commands: Commands) -> None:
     parser = command(commands, "report", "make the report again from a run directory")
     parser.add_argument("run", metavar="RUN", help="a run directory")
-    parser.add_argument(
-        "--out", metavar="DIR", help="write there instead of into the run directory"
-    )
+    _out(parser)
     _override(parser)
 
 

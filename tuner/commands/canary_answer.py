@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tuner import __version__
 from tuner.campaign.canary import CanaryTest, CanaryVerdict, Look, MinutePair, Side, look, side_of
 from tuner.campaign.types import StageResult
 from tuner.commands.answer import files_text
-from tuner.commands.recorded import CANARY, run_date
+from tuner.commands.recorded import CANARY, made_with, run_date
 from tuner.commands.ui import Ui
 from tuner.errors import InsufficientDataError, RunDirectoryError
 from tuner.interval import Interval
@@ -196,10 +195,7 @@ def _release(recorded: Recorded) -> tuple[Release, str]:
 def _provenance(recorded: Recorded) -> dict[str, object]:
     meta = recorded.meta
     return {
-        "run": recorded.path.name,
-        "measured": run_date(meta),
-        "measured_with": meta["tuner_version"],
-        "tuner_version": __version__,
+        **made_with(recorded.path, meta),
         "seed": meta["seed"],
         "baseline": meta["endpoint"],
         "candidate": meta["candidate"],

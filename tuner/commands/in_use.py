@@ -18,14 +18,12 @@ def policy_in_use(recorded: Recorded) -> tuple[TargetTrackingPolicy, CapacityBou
     if given is not None or recorded.plan.types or not recorded.records:
         return given
     # Reading AWS's words takes its client library, which most runs can do without.
-    from tuner.endpoints.apply import as_policy
+    from tuner.endpoints.apply import in_words
     from tuner.endpoints.records import RestoreRecord
 
     before = RestoreRecord.from_json(recorded.records[0])
-    low, high = before.scaling.min_capacity, before.scaling.max_capacity
-    if len(before.scaling.policies) != 1 or low is None or high is None:
+    found = in_words(before.scaling, before.endpoint, before.variant, before.instance_count)
+    if found.bounds is None or found.others or len(found.policies) != 1:
         return None
-    policy = as_policy(before.scaling.policies[0], before.endpoint, before.variant)
-    if policy is None or policy.metric is not ScalingMetric.INVOCATIONS:
-        return None
-    return policy, CapacityBounds(low, high)
+    (policy,) = found.policies
+    return (policy, found.bounds) if policy.metric is ScalingMetric.INVOCATIONS else None

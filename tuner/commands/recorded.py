@@ -177,13 +177,20 @@ def provenance(recorded: Recorded) -> dict[str, object]:
     """Where an answer comes from; nothing in it changes between two calls."""
     meta = recorded.meta
     return {
-        "run": recorded.path.name,
-        "measured": date_of(recorded),
-        "measured_with": meta["tuner_version"],
-        "tuner_version": __version__,
+        **made_with(recorded.path, meta),
         "seed": recorded.plan.load.seed,
         "endpoint": meta["endpoint"],
         "python": meta["python"],
+    }
+
+
+def made_with(path: Path, meta: Mapping[str, Any]) -> dict[str, object]:
+    """The run, its day, and the versions that measured and that answer."""
+    return {
+        "run": path.name,
+        "measured": run_date(meta),
+        "measured_with": meta["tuner_version"],
+        "tuner_version": __version__,
     }
 
 

@@ -13,7 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tuner.autoscaling.policy import CapacityBounds, ScalingMetric, TargetTrackingPolicy
-from tuner.commands.apply import driver_of, policy_to_apply, read_recommendation
+from tuner.commands.apply import (
+    driver_of,
+    policy_to_apply,
+    read_recommendation,
+    refuse_production,
+)
 from tuner.commands.inputs import constraints_of, price_in, prices_of, traffic_text
 from tuner.commands.interrupts import terminable
 from tuner.commands.recorded import Question, Recorded, capacity_of, read_run, traffic_for
@@ -254,13 +259,7 @@ def refuse_not_live(
             value=str(suspended),
             hint=f"resume it, or put the endpoint back with: tuner restore {args.run}",
         )
-    state = driver.describe()
-    if state.production and not args.yes_this_is_production:
-        raise EndpointError(
-            f"this endpoint is taken for production: {state.production_reason}",
-            value=state.name,
-            hint="add --yes-this-is-production",
-        )
+    refuse_production(driver, agreed=args.yes_this_is_production)
     for warning in diff.warnings:
         ui.warn(warning)
 

@@ -89,16 +89,21 @@ class Today:
 
 def today(endpoint: SageMakerEndpoint) -> Today:
     """Read what scales the variant now."""
-    state, scaling = endpoint.describe(), endpoint.scaling()
+    count = endpoint.describe().desired_instance_count
+    return in_words(endpoint.scaling(), endpoint.name, endpoint.variant, count)
+
+
+def in_words(scaling: ScalingState, endpoint: str, variant: str, instance_count: int) -> Today:
+    """What is registered for a variant in tuner's words, read now or recorded before."""
     bounds = None
     if scaling.min_capacity is not None and scaling.max_capacity is not None:
         bounds = CapacityBounds(scaling.min_capacity, scaling.max_capacity)
-    read = [(d, as_policy(d, endpoint.name, endpoint.variant)) for d in scaling.policies]
+    read = [(d, as_policy(d, endpoint, variant)) for d in scaling.policies]
     return Today(
         bounds=bounds,
         policies=tuple(policy for _, policy in read if policy is not None),
         others=tuple(d.name for d, policy in read if policy is None),
-        instance_count=state.desired_instance_count,
+        instance_count=instance_count,
         suspended=scaling.suspended.any_suspended,
     )
 
