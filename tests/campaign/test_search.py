@@ -138,6 +138,16 @@ def test_load_is_held_around_the_limit_of_a_server_that_batches() -> None:
     assert all(abs(rate / 92.3 - 1.0) < 0.14 for rate in held)
 
 
+def test_a_drift_that_might_be_chance_is_looked_at_once_more() -> None:
+    """By the end of the usual stages the rise of demand is not yet beyond doubt."""
+    slower = FleetSpec(InstanceSpec(ServiceTime.lognormal(0.05, 1.0), 4))
+    backend = VirtualBackend(slower, seed=209, slowdown=lambda t: 1.0 + t / 3600.0)
+    done = run_campaign(config(slo=Slo((LatencyObjective(0.99, 0.35),)), seed=209), backend)
+    assert done.results[-1].spec.kind is StageKind.ANCHOR
+    assert done.results[-2].spec.kind is StageKind.VERIFY
+    assert done.finished.reason == "drift"
+
+
 def test_the_estimate_of_what_is_left_shrinks_to_the_end(campaign: Campaign) -> None:
     left = [estimate_remaining(config(), campaign.results[:k])[0] for k in (0, 2, 10)]
     assert 300.0 < left[0] < 1200.0

@@ -13,7 +13,7 @@ from tuner.campaign.evidence import evidence, measured, overloaded
 from tuner.campaign.model_based import ModelEstimate, estimate
 from tuner.campaign.predict import Effort
 from tuner.campaign.refusals import unreachable_gate
-from tuner.campaign.server import ServerFit, fit_server
+from tuner.campaign.server import CERTAIN_T, SUSPECT_T, ServerFit, fit_server
 from tuner.campaign.types import StageResult
 from tuner.campaign.verify import BOUND, CAREFUL, verification
 from tuner.slo import Slo
@@ -57,6 +57,13 @@ class Assessment:
     def drifting(self) -> str | None:
         """What is seen when nothing but a lasting drift stands against the server."""
         return drift_sentence(self.fit)
+
+    @property
+    def drift_in_doubt(self) -> bool:
+        """Whether one more look should tell a drift from chance."""
+        if self.fit is None or not (self.known or self.drifting is not None):
+            return False
+        return SUSPECT_T < self.fit.slowing_t < CERTAIN_T
 
     @property
     def half_width(self) -> float:

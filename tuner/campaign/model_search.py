@@ -42,7 +42,8 @@ def by_model(
     now = assess(config, results)
     if now.unreachable:
         return Finished("unreachable", "the SLO is missed even when no request waits")
-    now = yield from _look_again(config, results, now)
+    if now.drifting is not None and now.drift_in_doubt:
+        now = yield from _look_again(config, results, now)
     if now.drifting is not None:
         return Finished("drift", now.drifting)
     # A verification is data too: before it, the limit need only be known well enough to aim.
@@ -52,7 +53,8 @@ def by_model(
     if now.known:
         now = yield from _narrow(config, results, now, _AIM * config.precision)
     now = yield from _second_look(config, results, now, base)
-    now = yield from _look_again(config, results, now)
+    if now.drift_in_doubt:
+        now = yield from _look_again(config, results, now)
     if now.drifting is not None:
         return Finished("drift", now.drifting)
     if not (now.known and now.verified(results)):
@@ -66,9 +68,8 @@ def by_model(
 def _look_again(
     config: CampaignConfig, results: list[StageResult], now: Assessment
 ) -> Generator[Ask, StageResult, Assessment]:
-    """Repeat the lowest safe load before a drift is believed: what it shows then is no chance."""
-    if now.drifting is None:
-        return now
+    """Repeat the lowest safe load before a drift is believed or ruled out: what it shows then
+    is no chance."""
     held = [r for r in results if r.spec.kind is StageKind.MEASURE and not r.void]
     if not held:
         return now

@@ -25,6 +25,11 @@ it moves capacity by less than the interval does, and real sockets always have s
 TREND_T_LIMIT = 3.1
 TREND_LIMIT = 0.04
 CLUMPED_LIMIT = 0.25
+SUSPECT_T = 1.2
+"""A rise of demand this sure is no drift yet, but worth one more look: a drift that is real
+shows in it, and of sound servers one in nine pays for it."""
+CERTAIN_T = 5.0
+"""A drift this sure need not be looked at again."""
 OWN_T_LIMIT = 2.6
 OWN_PART = 0.5
 """A drift is seen at equal load, too, and at least half as large as over all."""
@@ -64,6 +69,11 @@ class ServerFit:
     def passed(self) -> bool:
         """Whether every gate was passed."""
         return all(g.passed for g in self.gates)
+
+    @property
+    def slowing_t(self) -> float:
+        """How surely demand rose from start to end, as a t value."""
+        return self.work.trend[1]
 
     def resampled(self, rng: np.random.Generator) -> ServerModel:
         """The same server had other requests come: blocks of time drawn again."""
