@@ -67,6 +67,14 @@ def test_an_overloaded_fleet_outgrows_its_slots_and_is_still_right() -> None:
     assert waits[-1, 0] == pytest.approx(99 - 200 * 0.25, abs=1.0)
 
 
+def test_an_overloaded_fleet_queues_hundreds_on_each_instance() -> None:
+    """Four arrivals a second on two instances that serve one each: the fluid limit."""
+    rng = np.random.default_rng(1)
+    gap, demand = rng.exponential(0.25, (4000, 16)), rng.exponential(1.0, (4000, 16))
+    waits = least_outstanding_waits(gap, demand, 1, 2, rng)
+    assert waits[-1].mean() == pytest.approx(4000.0 / 2.0 - 4000.0 / 4.0, rel=0.03)
+
+
 def test_shapes_and_counts_are_checked() -> None:
     square, flat = np.ones((3, 2)), np.ones(3)
     with pytest.raises(ValueError, match="shape"):

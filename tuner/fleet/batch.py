@@ -14,6 +14,7 @@ FloatArray = NDArray[np.float64]
 
 _INSERTION_LIMIT = 24
 """Up to this many workers a compare-exchange chain beats a search for the minimum."""
+_SPARE_SLOTS = 12
 _TIE_SETS = 61
 """Tie-breaking draws are reused in a cycle: a prime length keeps them from locking to it."""
 
@@ -120,54 +121,73 @@ def least_outstanding_waits(
         raise ValueError(f"workers and instances must be at least 1: {workers}, {instances}")
     if instances == 1:
         return fifo_waits(gap_s, demand_s, workers)
-    slots = workers + 12
-    while True:
-        waits = _least_outstanding(gap_s, demand_s, workers, instances, slots, rng)
-        if waits is not None:
-            return waits
-        slots *= 2
+    return _least_outstanding(gap_s, demand_s, workers, instances, rng)
 
 
 def _least_outstanding(
-    gap_s: FloatArray,
-    demand_s: FloatArray,
-    workers: int,
-    instances: int,
-    slots: int,
-    rng: np.random.Generator,
-) -> FloatArray | None:
-    """One pass with room for ``slots`` requests per instance; None when that was too few."""
+    gap_s: FloatArray, demand_s: FloatArray, workers: int, instances: int, rng: np.random.Generator
+) -> FloatArray:
     steps, lanes = gap_s.shape
     width = instances * lanes
     waits = np.empty((steps, lanes))
     free = np.zeros((workers, width))
-    # Single precision is enough to count who is still present, and half the memory to read.
-    leaves = np.zeros((slots, width), np.float32)
-    still = np.empty((slots, width), np.bool_)
-    cursor = np.zeros(width, np.int64)
+    present = _Present(workers + _SPARE_SLOTS, instances, lanes)
     lane = np.arange(lanes)
     ties = rng.random((_TIE_SETS, instances, lanes)).astype(np.float32) * np.float32(0.5)
     now = np.zeros(lanes)
-    clock = np.empty((instances, lanes), np.float32)
     for step in range(steps):
         now += gap_s[step]
-        clock[:] = now
-        np.greater(leaves, clock.reshape(-1), out=still)
-        present = np.add.reduce(still.view(np.uint8), axis=0, dtype=np.uint8)
-        order = present.reshape(instances, lanes) + ties[step % _TIE_SETS]
+        order = present.counts(now) + ties[step % _TIE_SETS]
         pick = order.argmin(axis=0) * lanes + lane
-        slot = cursor[pick]
-        if still[slot, pick].any():
-            return None
         chosen = free[:, pick]
         start = np.maximum(chosen[0], now)
         np.subtract(start, now, out=waits[step])
         done = start + demand_s[step]
-        leaves[slot, pick] = done
-        cursor[pick] = (slot + 1) % slots
+        present.enter(pick, done)
         for i in range(1, workers):
             np.minimum(chosen[i], done, out=chosen[i - 1])
             done = np.maximum(chosen[i], done)
         chosen[workers - 1] = done
         free[:, pick] = chosen
     return waits
+
+
+class _Present:
+    """Who is on each instance of each lane: times of leaving in slots, taken round and round."""
+
+    def __init__(self, slots: int, instances: int, lanes: int) -> None:
+        width = instances * lanes
+        # Single precision is enough to count who is present, and half the memory to read.
+        self._leaves = np.zeros((slots, width), np.float32)
+        self._still = np.empty((slots, width), np.bool_)
+        self._clock = np.empty((instances, lanes), np.float32)
+        self._cursor = np.zeros(width, np.int64)
+
+    def counts(self, now_s: FloatArray) -> NDArray[np.uint16]:
+        """Requests present on each instance, shape (instances, lanes)."""
+        self._clock[:] = now_s
+        np.greater(self._leaves, self._clock.reshape(-1), out=self._still)
+        small = len(self._still) <= np.iinfo(np.uint8).max
+        kind = np.uint8 if small else np.uint16
+        present = np.add.reduce(self._still.view(np.uint8), axis=0, dtype=kind)
+        return np.asarray(present.reshape(self._clock.shape))
+
+    def enter(self, pick: NDArray[np.int64], leaves_s: FloatArray) -> None:
+        """One request more at each place picked, shape (lanes,), after `counts`."""
+        slot = self._cursor[pick]
+        taken = self._still[slot, pick]
+        if taken.any():
+            slot[taken] = self._room(pick[taken])
+        self._leaves[slot, pick] = leaves_s
+        self._cursor[pick] = (slot + 1) % len(self._leaves)
+
+    def _room(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A slot that somebody left, or a new one."""
+        slot = np.asarray(self._still[:, places].argmin(axis=0))
+        full = self._still[slot, places]
+        if full.any():
+            slot[full] = len(self._leaves)
+            more = np.zeros((_SPARE_SLOTS, self._leaves.shape[1]), np.float32)
+            self._leaves = np.concatenate([self._leaves, more])
+            self._still = np.empty(self._leaves.shape, np.bool_)
+        return slot
