@@ -109,3 +109,14 @@ def test_loads_far_below_the_limit_are_no_ground_for_a_prediction() -> None:
     assert not gate.passed
     assert gate.remedy is not None
     assert "more requests" in gate.remedy
+
+
+def test_a_short_queue_that_refuses_under_load_is_not_taken_for_an_slo_out_of_reach() -> None:
+    short = InstanceSpec(ServiceTime.gamma(0.03, 0.5), 2, queue_limit=4)
+    slo = Slo((LatencyObjective(0.99, 0.2),))
+    model = ask(staircase(short, (10.0, 25.0, 38.0, 43.0, 50.0), slo=slo, step_s=80.0), slo)
+    assert model.verdict is not Verdict.VIOLATED
+    assert model.method != "work_recovery"
+    refused = next(g for g in model.gates if g.name == "failures")
+    assert not refused.passed
+    assert "refuses requests under load" in refused.sentence

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tuner.campaign.evidence import StageEvidence, steady_failures
+from tuner.campaign.evidence import StageEvidence, failures_by_load, steady_failures
 from tuner.campaign.model_based import ModelEstimate, estimate
 from tuner.campaign.predict import Effort, ServerModel
 from tuner.campaign.regression import rough_crossing
@@ -153,8 +153,18 @@ def test_failures_that_come_with_load_are_not_the_servers_own(
     worse = steady_failures([failing(20.0, 0.005, 1), failing(50.0, 0.05, 2)])
     assert worse.of == 4_000
     assert worse.share == pytest.approx(0.005, abs=0.003)
+    early = steady_failures([failing(r, s, i) for i, (r, s) in enumerate(_REFUSING)])
+    assert early.of == 4_000  # the rise is seen wherever it begins, not only at half the loads
+    assert failures_by_load([failing(20.0, 0.005, 1), failing(50.0, 0.005, 2)]) is None
+    risen = failures_by_load([failing(20.0, 0.005, 1), failing(50.0, 0.05, 2)])
+    assert risen is not None
+    assert risen[0].share < 0.02 < risen[1].share
     drawn = [worse.drawn(np.random.default_rng(k)) for k in range(50)]
     assert np.std(drawn) == pytest.approx(math.sqrt(0.005 / 4_000), rel=0.5)
+
+
+_REFUSING = ((26.0, 0.0), (38.0, 0.01), (45.0, 0.02), (50.0, 0.02))
+"""Rate and share of failures of a server that refuses requests from three quarters of 50/s."""
 
 
 def test_a_rough_crossing_pools_what_does_not_rise() -> None:

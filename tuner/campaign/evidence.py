@@ -20,6 +20,7 @@ from tuner.stats.steady import BACKLOG_LIMIT, TREND_Z_LIMIT, mann_kendall_z, ove
 RECOVERY_LIMIT = 100_000
 """Requests used to recover the server: more would not narrow the answer by a per mille."""
 
+_PASSING = (StageKind.FLOOR, StageKind.WARM_UP, StageKind.RAMP)
 _LEAST_AT_LOW = 500
 _FAILURE_Z = 4.0
 
@@ -167,23 +168,45 @@ class Failures:
 def steady_failures(results: Sequence[StageResult]) -> Failures:
     """Failures in stages that were not overloaded.
 
-    Timeouts and refusals that come with load belong to the load, not to the server: when the
-    higher half of the loads fails more often for certain, only the lower half counts.
+    Timeouts and refusals that come with load belong to the load, not to the server: where
+    higher loads fail more often for certain, only the loads below them count.
     """
-    kept = sorted(
+    kept = _not_overloaded(results)
+    split = _rise(kept)
+    return _failures(kept) if split is None else split[0]
+
+
+def failures_by_load(results: Sequence[StageResult]) -> tuple[Failures, Failures] | None:
+    """Failures at lower and at higher loads where they rise with load for certain.
+
+    Steps of the ramp beyond every load that was held are left out: there requests are late
+    anyway.
+    """
+    kept = _not_overloaded(results)
+    held = [r.rate_per_instance_per_s for r in kept if r.spec.kind not in _PASSING]
+    most = max(held, default=0.0)
+    return _rise([r for r in kept if r.rate_per_instance_per_s <= most])
+
+
+def _not_overloaded(results: Sequence[StageResult]) -> list[StageResult]:
+    return sorted(
         (r for r in measured(results) if not overloaded(r)),
         key=lambda r: r.rate_per_instance_per_s,
     )
-    if not kept:
-        return Failures(0, 0)
-    middle = 0.5 * kept[-1].rate_per_instance_per_s
-    low = _failures([r for r in kept if r.rate_per_instance_per_s <= middle] or kept[:1])
-    every = _failures(kept)
-    high = Failures(every.count - low.count, every.of - low.of)
-    if not high.of or low.of < _LEAST_AT_LOW:
-        return every
-    spread = math.sqrt(every.share * (1.0 / low.of + 1.0 / high.of))
-    return low if high.share - low.share > _FAILURE_Z * spread else every
+
+
+def _rise(ascending: Sequence[StageResult]) -> tuple[Failures, Failures] | None:
+    """The lowest split of the loads above which failures are more frequent for certain."""
+    every, low = _failures(ascending), Failures(0, 0)
+    for result in ascending:
+        low = Failures(low.count + result.failures, low.of + result.requests)
+        high = Failures(every.count - low.count, every.of - low.of)
+        if low.of < _LEAST_AT_LOW or not high.of:
+            continue
+        spread = math.sqrt(every.share * (1.0 / low.of + 1.0 / high.of))
+        if high.share - low.share > _FAILURE_Z * spread:
+            return low, high
+    return None
 
 
 def _failures(results: Sequence[StageResult]) -> Failures:

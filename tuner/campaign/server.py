@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.campaign.evidence import Failures, segments, steady_failures
+from tuner.campaign.evidence import Failures, failures_by_load, segments, steady_failures
 from tuner.campaign.predict import ServerModel
 from tuner.campaign.types import StageKind, StageResult
 from tuner.queueing.capacity import Gate
@@ -162,7 +162,7 @@ def _fit(
     failures = steady_failures(results)
     demand_s = _weighted(work.demand_s, weight)
     model = ServerModel(work.workers, work.floor_s, demand_s, failures.share)
-    gates = _gates(work)
+    gates = (*_gates(work), *_refusing(results))
     return ServerFit(work, model, weight, gates, failures), gates
 
 
@@ -265,6 +265,25 @@ def _gates(work: RecoveredWork) -> tuple[Gate, ...]:
     )
 
 
+def _refusing(results: Sequence[StageResult]) -> tuple[Gate, ...]:
+    """A gate where failures rise with load: a server that sheds load is not only a queue."""
+    found = failures_by_load(results)
+    if found is None:
+        return ()
+    low, high = found
+    return (
+        Gate(
+            "failures",
+            False,
+            high.share,
+            f"as at lower loads, {low.share:.2%}",
+            f"{low.share:.2%} of {low.of:,} requests failed at lower loads and {high.share:.2%} of "
+            f"{high.of:,} at higher ones: the endpoint refuses requests under load",
+            _HOLD,
+        ),
+    )
+
+
 def _fails(test: GroupTest) -> bool:
     return test.p_value < P_LIMIT and test.effect > EFFECT_LIMIT
 
@@ -305,9 +324,7 @@ def _state_gate(work: RecoveredWork) -> Gate:
             if failed
             else ""
         ),
-        "hold load around the limit: local regression needs no order of service"
-        if failed
-        else None,
+        _HOLD if failed else None,
     )
 
 
@@ -321,9 +338,7 @@ def _future_gate(work: RecoveredWork) -> Gate:
         f"recovered demand changes by {work.future.effect:.1%} with the requests arriving later "
         f"(F {work.future.f:.1f})"
         + (": later requests overtake, so the queue is not in order of arrival" if failed else ""),
-        "hold load around the limit: local regression needs no order of service"
-        if failed
-        else None,
+        _HOLD if failed else None,
     )
 
 
