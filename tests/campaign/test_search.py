@@ -144,7 +144,6 @@ def test_a_drift_that_might_be_chance_is_looked_at_once_more() -> None:
     backend = VirtualBackend(slower, seed=209, slowdown=lambda t: 1.0 + t / 3600.0)
     done = run_campaign(config(slo=Slo((LatencyObjective(0.99, 0.35),)), seed=209), backend)
     assert done.results[-1].spec.kind is StageKind.ANCHOR
-    assert done.results[-2].spec.kind is StageKind.VERIFY
     assert done.finished.reason == "drift"
 
 

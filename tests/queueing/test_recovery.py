@@ -122,6 +122,31 @@ def test_a_network_floor_and_jitter_are_fitted_not_mistaken_for_work() -> None:
     assert work.negative_share < NEGATIVE_SHARE_LIMIT
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_jitter_of_a_few_milliseconds_does_not_add_a_worker(seed: int) -> None:
+    """Short demands turn negative under the right workers, and one worker more hides that."""
+    rng = np.random.default_rng(seed)
+    arrival, demand = poisson(55.0, 12_000, rng), rng.exponential(0.05, 12_000)
+    done = fifo(arrival, demand, 4) + 0.02 + rng.exponential(0.002, 12_000)
+    work = recover([segment(arrival, done)])
+    assert work is not None
+    assert work.workers == 4
+    assert work.floor_s == pytest.approx(0.022, abs=0.0015)
+    assert work.state.p_value > 0.01
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 3e-4])
+def test_many_workers_are_counted_though_services_are_all_alike(jitter_s: float) -> None:
+    """Nobody overtakes, so that fewer workers behind a longer floor leave nothing negative."""
+    rng = np.random.default_rng(8)
+    arrival, demand = poisson(90.0, 12_000, rng), np.full(12_000, 0.05)
+    done = fifo(arrival, demand, 8) + 0.002 + rng.exponential(jitter_s, 12_000)
+    work = recover([segment(arrival, done)])
+    assert work is not None
+    assert work.workers == 8
+    assert np.mean(work.demand_s) == pytest.approx(0.05, rel=0.01)
+
+
 def test_service_out_of_order_is_seen_from_safe_loads_every_time() -> None:
     seen = 0
     for seed in range(10):

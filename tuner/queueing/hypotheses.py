@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 
 _GRID = 9
 _LEVELS = 5
-_COARSE_LEVELS = 2
+_COARSE_LEVELS = 3
 _HOPELESS = 40.0
 """A number of workers this much worse than the best is not looked at closely."""
 _CONTOUR = 9.0
@@ -103,6 +103,11 @@ def weigh(candidates: Sequence[Candidate], top_s: float) -> tuple[Hypothesis, ..
     return tuple(hypotheses)
 
 
+def least_misfit(candidate: Candidate, top_s: float) -> float:
+    """The misfit with the floor that suits this number of workers best, roughly."""
+    return _refined(candidate, 0.0, top_s, _COARSE_LEVELS)[1]
+
+
 def _refined(
     candidate: Candidate, low: float, high: float, levels: int
 ) -> tuple[float, float, float]:
@@ -110,7 +115,7 @@ def _refined(
     if high <= 0.0:
         return 0.0, candidate.misfit(0.0), 0.0
     best, least = 0.0, candidate.misfit(0.0)
-    step = high - low
+    step, top = high - low, high
     for _ in range(levels):
         grid = np.linspace(low, high, _GRID)
         step = float(grid[1] - grid[0])
@@ -118,7 +123,7 @@ def _refined(
             misfit = candidate.misfit(float(floor))
             if misfit < least:
                 best, least = float(floor), misfit
-        low, high = max(best - step, 0.0), best + step
+        low, high = max(best - step, 0.0), min(best + step, top)
     return best, least, step
 
 

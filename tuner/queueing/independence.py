@@ -40,24 +40,51 @@ def group_test(values: FloatArray, group: IntArray) -> GroupTest:
     """
     from scipy.special import fdtrc
 
+    table = _means(values, group)
+    if table is None:
+        groups = int(np.count_nonzero(np.bincount(group) >= MIN_GROUP)) if len(group) else 0
+        return GroupTest(0.0, 1.0, 0.0, groups)
+    count, mean, noise = table
+    groups, n = len(count), float(count.sum())
+    between = float(np.sum(count * (mean - float(np.average(mean, weights=count))) ** 2))
+    f = between / (groups - 1) / noise
+    effect = max(0.0, (between - (groups - 1) * noise) / n) ** 0.5
+    return GroupTest(f, float(fdtrc(groups - 1, n - groups, f)), effect, groups)
+
+
+def tolerant_misfit(values: FloatArray, group: IntArray, tolerated: float) -> float:
+    """Chi-squared of equal means when each group may stray by its own small error as well.
+
+    Parameters
+    ----------
+    values, group
+        As in `group_test`.
+    tolerated
+        Standard deviation of what sets the group means apart besides noise.
+    """
+    table = _means(values, group)
+    if table is None:
+        return 0.0
+    count, mean, noise = table
+    weight = 1.0 / (noise / count + tolerated**2)
+    return float(np.sum(weight * (mean - float(np.average(mean, weights=weight))) ** 2))
+
+
+def _means(values: FloatArray, group: IntArray) -> tuple[FloatArray, FloatArray, float] | None:
+    """Size and mean of the groups with enough members, and the variance inside them."""
     count = np.bincount(group)
     keep = count[group] >= MIN_GROUP
     values, group = values[keep], group[keep]
     count = np.bincount(group) if len(group) else np.zeros(0, np.int64)
-    groups = int(np.count_nonzero(count))
-    n = len(values)
-    if groups < 2 or n <= groups:
-        return GroupTest(0.0, 1.0, 0.0, groups)
-    total = np.bincount(group, weights=values)
     used = count > 0
-    mean = total[used] / count[used]
+    groups, n = int(np.count_nonzero(used)), len(values)
+    if groups < 2 or n <= groups:
+        return None
+    size = count[used].astype(np.float64)
+    mean = np.bincount(group, weights=values)[used] / size
     grand = float(values.mean())
-    between = float(np.sum(count[used] * (mean - grand) ** 2))
-    within = float(np.sum((values - grand) ** 2)) - between
-    noise = max(within, 1e-18 * n) / (n - groups)
-    f = between / (groups - 1) / noise
-    effect = max(0.0, (between - (groups - 1) * noise) / n) ** 0.5
-    return GroupTest(f, float(fdtrc(groups - 1, n - groups, f)), effect, groups)
+    within = float(np.sum((values - grand) ** 2)) - float(np.sum(size * (mean - grand) ** 2))
+    return size, mean, max(within, 1e-18 * n) / (n - groups)
 
 
 def centred(log: FloatArray, block: IntArray) -> FloatArray:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.queueing.hypotheses import Candidate, Hypothesis, weigh
+from tuner.queueing.hypotheses import Candidate, Hypothesis, least_misfit, weigh
 from tuner.queueing.independence import (
     MIN_GROUP,
     STATE_BINS,
@@ -23,6 +23,7 @@ from tuner.queueing.independence import (
     centred,
     group_test,
     quantile_bins,
+    tolerant_misfit,
     trend,
 )
 
@@ -30,11 +31,27 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 NEGATIVE_SHARE_LIMIT = 0.005
-"""Jitter of a millisecond makes a few of the shortest demands negative; more is a wrong model."""
+"""More than this share of demands below zero by more than jitter is a wrong model."""
+JITTER = 0.1
+"""Jitter of the network makes short demands negative, by no more than this share of the
+median stay beyond the floor."""
+NEGATIVE_COST = 0.25
+"""Chi-squared of a demand more negative than that: not impossible, as jitter has its own tail."""
 TRIM = 0.02
-"""Demands below this share of the median are raised to it before taking logarithms."""
+"""Demands below this share of the median are raised to it."""
+TOLERATED = 0.005
+"""Demands of a real server differ this much between states for reasons of their own: without
+it, a wrong server whose demands are noisy would explain services that are all alike best."""
+LOG_TRIM = 0.2
+"""Before taking logarithms they are raised to this share: jitter is large in the logarithm of
+a tiny demand, which says nothing about the server."""
 MAX_WORKERS = 128
 _EXTRA_WORKERS = 4
+_FASTEST = 0.01
+"""Jitter lets so many requests seem faster than the floor."""
+_EXPLAINED = 1e-3
+_NO_BETTER = 2
+"""So many more workers are tried in vain, and twice as many where none explains the times."""
 _BLOCK_S = 5.0
 _SPELLS = (1, 4, 12)
 """Blocks joined for the test of time: a drift is slow, a noisy neighbour is not."""
@@ -190,9 +207,10 @@ def recover(segments: Sequence[Segment], *, max_workers: int = MAX_WORKERS) -> R
     if pool.size < 5 * MIN_GROUP:
         return None
     candidates: list[Candidate] = []
+    rough: list[float] = []
     thresholds: dict[int, FloatArray] = {}
     for workers, threshold in enumerate(pool.thresholds(), start=1):
-        if workers > max_workers or len(candidates) > _EXTRA_WORKERS:
+        if workers > max_workers or pool.will_do(candidates, rough):
             break
         if pool.negatives(threshold, 0.0) > NEGATIVE_SHARE_LIMIT:
             continue
@@ -225,6 +243,7 @@ class _Pool:
     later: IntArray
     block: IntArray
     payload_class: NDArray[np.uint16]
+    jitter_s: float
 
     @classmethod
     def of(cls, segments: Sequence[Segment]) -> _Pool:
@@ -238,6 +257,7 @@ class _Pool:
             blocks.append(number + offset)
             offset += int(number.max(initial=0)) + 1
         empty = np.zeros(0)
+        stay = np.concatenate([empty, *(s.done_s[k] - s.sent_s[k] for s, k in pairs)])
         found = np.concatenate([empty.astype(np.int64), *state])
         return cls(
             tuple(segments),
@@ -249,6 +269,7 @@ class _Pool:
             np.concatenate([empty.astype(np.int64), *later]),
             np.concatenate([empty.astype(np.int64), *blocks]),
             np.concatenate([empty.astype(np.uint16), *(s.payload_class[k] for s, k in pairs)]),
+            JITTER * float(np.median(stay) - _fastest(stay)) if len(stay) else 0.0,
         )
 
     @property
@@ -264,7 +285,24 @@ class _Pool:
         return np.asarray(self.done_s - np.maximum(self.sent_s + floor_s, threshold))
 
     def negatives(self, threshold: FloatArray, floor_s: float) -> float:
-        return float(np.mean(self.demand(threshold, floor_s) < 0.0))
+        """Share of demands that are negative by more than jitter makes them."""
+        return float(np.mean(self.demand(threshold, floor_s) < -self.jitter_s))
+
+    def will_do(self, candidates: Sequence[Candidate], rough: list[float]) -> bool:
+        """Whether the workers tried so far will do; ``rough`` keeps their misfits.
+
+        Services all alike never overtake, so too few workers need not make a demand negative:
+        where no candidate explains the times, more workers are tried while that helps.
+        """
+        from scipy.special import chdtri
+
+        if len(candidates) <= _EXTRA_WORKERS:
+            return False
+        top = self.largest_floor_s()
+        rough.extend(least_misfit(c, top) for c in candidates[len(rough) :])
+        best = int(np.argmin(rough))
+        well = rough[best] < float(chdtri(max(int(self.bins.max()), 1), _EXPLAINED))
+        return best < len(rough) - (_NO_BETTER if well else 2 * _NO_BETTER)
 
     def anyone_waits(self, threshold: FloatArray) -> bool:
         return bool((threshold > self.sent_s).any())
@@ -274,21 +312,20 @@ class _Pool:
         thin = slice(None, None, max(1, self.size // _SCORED))
         stay = self.done_s[thin] - self.sent_s[thin] - floor_s
         demand = np.minimum(stay, self.done_s[thin] - threshold[thin])
-        test = group_test(_log(demand), self.bins[thin])
-        return test.f * max(test.groups - 1, 1)
+        return tolerant_misfit(_log(demand), self.bins[thin], TOLERATED)
 
     def candidate(self, workers: int, threshold: FloatArray) -> Candidate:
         """A number of workers, with its misfit at any floor; each negative demand counts."""
+        cost = NEGATIVE_COST * self.size
 
         def misfit(floor_s: float) -> float:
-            return self.score(threshold, floor_s) + self.size * self.negatives(threshold, floor_s)
+            return self.score(threshold, floor_s) + cost * self.negatives(threshold, floor_s)
 
         spare = self.done_s - threshold
         return Candidate(workers, misfit, spare, float(np.mean(threshold > self.sent_s)))
 
     def largest_floor_s(self) -> float:
-        """No request is faster than the floor; the few that seem so are jitter."""
-        return max(float(np.quantile(self.done_s - self.sent_s, NEGATIVE_SHARE_LIMIT)), 0.0)
+        return max(_fastest(self.done_s - self.sent_s), 0.0)
 
     def work(
         self,
@@ -335,6 +372,11 @@ class _Pool:
         return min(every, waiting, key=lambda t: t.p_value)
 
 
+def _fastest(stay_s: FloatArray) -> float:
+    """Time in flight that hardly a request is faster than."""
+    return float(np.quantile(stay_s, _FASTEST))
+
+
 def _clumped(done_s: FloatArray, block: IntArray) -> float:
     """Share of answers that come together with the one before."""
     order = np.lexsort((done_s, block))
@@ -350,11 +392,11 @@ def _later_arrivals(segment: Segment) -> IntArray:
     return np.asarray(end - np.arange(1, len(segment.sent_s) + 1), dtype=np.int64)
 
 
-def _least(demand_s: FloatArray) -> float:
+def _least(demand_s: FloatArray, share: float = TRIM) -> float:
     """The smallest demand taken at its word; a thinned median is as good and much faster."""
-    return max(TRIM * float(np.median(demand_s[:: max(1, len(demand_s) // 5000)])), 1e-9)
+    return max(share * float(np.median(demand_s[:: max(1, len(demand_s) // 5000)])), 1e-9)
 
 
 def _log(demand_s: FloatArray) -> FloatArray:
-    least = _least(demand_s)
+    least = _least(demand_s, LOG_TRIM)
     return np.asarray(np.log(np.maximum(demand_s, least)))
