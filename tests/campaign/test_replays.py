@@ -8,10 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tuner.campaign.evidence import StageEvidence, failures_by_load, steady_failures
+from tuner.campaign.evidence import failures_by_load, steady_failures
 from tuner.campaign.model_based import ModelEstimate, estimate
 from tuner.campaign.predict import Effort, ServerModel
-from tuner.campaign.regression import rough_crossing
 from tuner.campaign.replays import MOST_REQUESTS, replay
 from tuner.campaign.server import ServerFit, fit_server
 from tuner.campaign.types import GeneratorHealth, Routing, StageKind, StageResult, StageSpec
@@ -22,7 +21,6 @@ from tuner.fleet.spec import FleetSpec, InstanceSpec
 from tuner.queueing.capacity import Gate
 from tuner.slo import LatencyObjective
 from tuner.stats.histogram import windows_of
-from tuner.stats.proportions import share_interval
 from tuner.stats.requests import Outcome, RequestLog
 
 MEAN_S = 0.05
@@ -165,19 +163,3 @@ def test_failures_that_come_with_load_are_not_the_servers_own(
 
 _REFUSING = ((26.0, 0.0), (38.0, 0.01), (45.0, 0.02), (50.0, 0.02))
 """Rate and share of failures of a server that refuses requests from three quarters of 50/s."""
-
-
-def test_a_rough_crossing_pools_what_does_not_rise() -> None:
-    def at(rate_per_s: float, late: int) -> StageEvidence:
-        events = np.arange(1_000) < late
-        share = share_interval(np.random.default_rng(1).permutation(events))
-        return StageEvidence(0, StageKind.RAMP, 1, rate_per_s, 15.0, share, 0, False)
-
-    assert rough_crossing([], 0.01) is None
-    assert rough_crossing([at(40.0, 2), at(50.0, 10), at(60.0, 80)], 0.01) == pytest.approx(
-        50.0, rel=0.01
-    )
-    # A burst at 30/s counts together with the quiet stage above it.
-    found = rough_crossing([at(30.0, 8), at(45.0, 0), at(60.0, 100)], 0.01)
-    assert found is not None
-    assert 36.0 < found < 50.0

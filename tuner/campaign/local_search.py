@@ -9,7 +9,8 @@ from tuner.campaign.assess import drift_sentence
 from tuner.campaign.config import CampaignConfig
 from tuner.campaign.direct import enough
 from tuner.campaign.evidence import StageEvidence, evidence, measured
-from tuner.campaign.regression import LocalFit, bracket, fit_local, half_width, rough_crossing
+from tuner.campaign.regression import LocalFit, bracket, fit_local, half_width
+from tuner.campaign.rough import rough_crossing
 from tuner.campaign.server import fit_server
 from tuner.campaign.talk import Ask, Finished
 from tuner.campaign.types import Routing, StageKind, StageResult
@@ -36,7 +37,7 @@ than this part of the usual length: a fast endpoint is known sooner."""
 def hold_around(
     config: CampaignConfig, results: list[StageResult], count: int, start_per_s: float
 ) -> Generator[Ask, StageResult, Finished]:
-    """Approach the crossing in three windows, then cycle below, at and above it.
+    """Approach the crossing in up to three windows, then cycle below, at and above it.
 
     The middle window repeats one load, an anchor: a server that changes shows there.
     """
@@ -47,7 +48,7 @@ def hold_around(
         result = yield Ask(StageKind.MEASURE, count, math.exp(theta), length, text)
         results.append(result)
         if not result.void:
-            step = _towards(result, _binding(config, result))
+            step = math.log(start_of(config, results, count, math.exp(theta))) - theta
             theta += step
             if abs(step) <= _NEAR:
                 break
@@ -69,7 +70,8 @@ def hold_around(
                 return Finished("drift", drift)
         fit = _fit(config, results, count, theta)
         if fit is None:
-            theta += max(-_STEP, min(_STEP, _towards(result, _binding(config, result))))
+            wanted = math.log(start_of(config, results, count, math.exp(theta))) - theta
+            theta += max(-_STEP, min(_STEP, wanted))
             continue
         wanted = max(-_STEP, min(_STEP, fit.log_rate - theta))
         half = half_width(fit, config.level)
@@ -97,26 +99,6 @@ def _window_s(config: CampaignConfig, count: int, rate_per_s: float) -> float:
     rarest = min(o.allowance for o in config.slo.objectives)
     enough_s = _LATE_PER_WINDOW / (rarest * rate_per_s * count)
     return max(min(enough_s, config.pace.local_s), _SHORTEST * config.pace.local_s)
-
-
-def _binding(config: CampaignConfig, result: StageResult) -> LatencyObjective:
-    """The objective that is furthest beyond its allowance in this window."""
-    return max(
-        config.slo.objectives,
-        key=lambda o: (evidence(result, o).share.interval.mid / o.allowance, o.quantile),
-    )
-
-
-def _towards(result: StageResult, objective: LatencyObjective) -> float:
-    """How far to move ln load: the curve is about twelve times as steep."""
-    seen = evidence(result, objective)
-    if seen.overloaded:
-        return -0.15
-    share = (seen.share.count + 0.5) / (seen.share.n + 1.0)
-    distance = math.log(share / (1.0 - share)) - math.log(
-        objective.allowance / (1.0 - objective.allowance)
-    )
-    return max(-0.15, min(0.12, -distance / 12.0))
 
 
 def start_of(

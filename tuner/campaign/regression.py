@@ -153,51 +153,6 @@ def _model_variance(
     return 1.0 / max(information, 1e-9)
 
 
-def rough_crossing(stages: Sequence[StageEvidence], allowance: float) -> float | None:
-    """Where rising shares first meet the allowance, by every stage alike; a place to begin.
-
-    Parameters
-    ----------
-    stages
-        Of one law, ramp steps and overloaded stages included.
-    allowance
-        Share of requests that may be late.
-
-    Returns
-    -------
-    Load per instance, or None without stages.
-
-    References
-    ----------
-    Ayer, Brunk, Ewing, Reid, Silverman (1955), An empirical distribution function for
-    sampling with incomplete information, Ann. Math. Stat. 26 (adjacent violators pooled).
-    """
-    blocks: list[tuple[float, float, float]] = []
-    for s in sorted((s for s in stages if s.share.n), key=lambda s: s.rate_per_s):
-        late = 0.5 * s.share.n if s.overloaded else float(s.share.count)
-        block = (math.log(s.rate_per_s) * s.share.n, late, float(s.share.n))
-        while blocks and _odds(blocks[-1]) >= _odds(block):
-            before = blocks.pop()
-            block = (before[0] + block[0], before[1] + block[1], before[2] + block[2])
-        blocks.append(block)
-    if not blocks:
-        return None
-    x = np.array([b[0] / b[2] for b in blocks])
-    y = np.array([_odds(b) for b in blocks])
-    goal = math.log(allowance / (1.0 - allowance))
-    steep = math.exp(_SLOPE_PRIOR[0])
-    if goal <= y[0]:
-        return math.exp(float(x[0] + max((goal - y[0]) / steep, -_HALF_RANGE)))
-    if goal >= y[-1]:
-        return math.exp(float(x[-1] + min((goal - y[-1]) / steep, _HALF_RANGE)))
-    return math.exp(float(np.interp(goal, y, x)))
-
-
-def _odds(block: tuple[float, float, float]) -> float:
-    """Logarithm of the odds of being late, finite for a stage without late requests."""
-    return math.log((block[1] + 0.5) / (block[2] - block[1] + 0.5))
-
-
 def _weight(x: FloatArray, theta: float) -> FloatArray:
     return np.asarray(np.exp(-(((x - theta) / REACH) ** 4) / 2.0))
 
