@@ -22,6 +22,7 @@ QUICK = Effort(coarse=20_000, fine=100_000, routed=60_000)
 _T = 2.06
 _STRUCTURE = ("batching", "state", "order")
 _FINAL_NOISE = 0.006
+_FIRST = 1.0 / 3.0
 _FAILING = 5.0
 """A ramp step is beyond doubt when the odds of being late are five times those allowed."""
 _LEAST_LATE = 10
@@ -67,8 +68,16 @@ class Assessment:
 
     @property
     def half_width(self) -> float:
-        """Half-width of the interval of ln capacity that the final simulation will give."""
-        return _T * max(math.hypot(e.resampling, _FINAL_NOISE) for e in self.estimates)
+        """Half-width of the interval of ln capacity that the final simulation will give.
+
+        At the largest count of the plan: behind a router that balances, one instance alone is
+        the hardest to know and the least likely to serve. It need only be known a third as well.
+        """
+        counts = self.config.instance_counts
+        return max(self._half_width(counts[-1]), _FIRST * self._half_width(counts[0]))
+
+    def _half_width(self, count: int) -> float:
+        return _T * max(math.hypot(e.resampling(count), _FINAL_NOISE) for e in self.estimates)
 
     def rate(self, count: int) -> float:
         """Limit per instance: the least over the objectives."""

@@ -18,7 +18,7 @@ from tuner.stats.requests import FloatArray
 
 SIMULATED_COUNTS = (1, 2, 4)
 """Counts simulated under least-outstanding routing; between and beyond them the spare
-capacity n (1 - utilisation) at the crossing moves little and is interpolated in 1/n."""
+capacity n (1 - utilisation) at the crossing moves little and is a line in 1/n."""
 NOISE_FLOOR = 0.006
 """Simulation error of ln capacity that its own estimate may miss."""
 EXTRAPOLATION_NOISE = 0.005
@@ -71,17 +71,15 @@ class ModelEstimate:
     lean: float = 0.0
     log_most: float = math.inf
 
-    @property
-    def resampling(self) -> float:
-        """Spread of ln capacity at one instance without the error of simulating."""
-        between = float(self.chance @ (self.log_plausible[:, 0] - self._centre(0)) ** 2)
-        return math.sqrt(between + float(self.log_resampled[:, 0].var(ddof=1)))
+    def resampling(self, count: int) -> float:
+        """Spread of ln capacity at this count without the error of simulating."""
+        at = self.counts.index(count)
+        between = float(self.chance @ (self.log_plausible[:, at] - self._centre(at)) ** 2)
+        return math.sqrt(between + float(self.log_resampled[:, at].var(ddof=1)))
 
     def spread(self, count: int) -> float:
         """Standard deviation of ln capacity at this count."""
-        at = self.counts.index(count)
-        between = float(self.chance @ (self.log_plausible[:, at] - self._centre(at)) ** 2)
-        return math.hypot(math.sqrt(between), self._within(at))
+        return math.hypot(self.resampling(count), self.noise)
 
     def interval(self, count: int, level: float) -> Interval:
         """Quantiles of the mixture of plausible servers, with t for few blocks of time."""
@@ -240,6 +238,8 @@ def _at(
         return simulated[0][1].rate_per_s
     inverse = [1.0 / n for n, _ in simulated][::-1]
     spare = [n * (1.0 - c.utilization) for n, c in simulated][::-1]
-    # np.interp holds the last value beyond the largest simulated count.
-    used = 1.0 - float(np.interp(1.0 / count, inverse, spare)) / count
+    slope = (spare[0] - spare[1]) / (inverse[0] - inverse[1])
+    # Beyond the largest simulated count np.interp holds the last value; the line goes on.
+    more = max(slope * (1.0 / count - inverse[0]), 0.0) if 1.0 / count < inverse[0] else 0.0
+    used = 1.0 - (float(np.interp(1.0 / count, inverse, spare)) + more) / count
     return used * model.saturation_per_s

@@ -210,7 +210,8 @@ def warnings(
 ) -> tuple[str, ...]:
     said = []
     if model.by_count:
-        half = model.by_count[0].rate_per_s.relative_half_width
+        held = [c for c in model.by_count if c.source != "predicted"] or model.by_count[:1]
+        half = held[-1].rate_per_s.relative_half_width
         # A half-width that rounds to the one asked for is the one asked for.
         if half > 1.02 * precision:
             said.append(
