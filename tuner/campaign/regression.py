@@ -145,8 +145,10 @@ def _model_variance(
     allowance: float,
 ) -> float:
     """Variance of ln crossing by the information of the windows over their inflation."""
+    from scipy.special import expit
+
     goal = math.log(allowance / (1.0 - allowance))
-    p = 1.0 / (1.0 + np.exp(-(goal + slope * (x - theta))))
+    p = expit(goal + slope * (x - theta))
     tau = np.where(np.isfinite(inflation), inflation, _DEPENDENCE)
     typical = float(np.average(tau, weights=weight * n))
     information = float(np.sum(weight * n * p * (1.0 - p))) * slope * slope / typical
