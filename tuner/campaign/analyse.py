@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tuner.campaign.contention import shared_capacity
 from tuner.campaign.direct import DirectEstimate, direct, held_up_to
 from tuner.campaign.errors_limit import error_limit
 from tuner.campaign.evidence import measured, sound, steady_failures
@@ -24,7 +25,7 @@ from tuner.campaign.refusals import (
     void_stages,
     warnings,
 )
-from tuner.campaign.server import EFFECT_LIMIT, P_LIMIT, TIME_GATES, ServerFit, fit_server
+from tuner.campaign.server import EFFECT_LIMIT, P_LIMIT, ServerFit, drifts, fit_server
 from tuner.campaign.tables import curve_of_direct, curve_of_server
 from tuner.campaign.types import Routing, ScaleEvent, StageResult
 from tuner.campaign.verify import verification
@@ -161,6 +162,11 @@ def _answer(
             return answer, gates
     if weighted:
         return None, (*gates, mix_needs_model())
+    drawn = (case.level, MEMBERS, case.rng(branch + 6))
+    shared, seen = shared_capacity(fit, case.results, objective, case.routing, *drawn)
+    gates = (*gates, *seen)
+    if shared is not None:
+        return replace(_by_load(case, shared, branch), method="contention_recovery"), gates
     found, more = direct(
         case.results,
         objective,
@@ -169,7 +175,7 @@ def _answer(
         members=MEMBERS,
         rng=case.rng(branch + 2),
     )
-    if found is None or _drifting(fit):
+    if found is None or drifts(fit):
         return None, gates + more
     return _by_load(case, found, branch), gates + more
 
@@ -389,12 +395,3 @@ def _blank(
 
 def _unreachable(gates: Sequence[Gate]) -> bool:
     return any(g.name == "unreachable" for g in gates)
-
-
-def _drifting(fit: ServerFit | None) -> bool:
-    """A server that changes for good has no capacity to speak of."""
-    if fit is None:
-        return False
-    failed = {g.name for g in fit.gates if not g.passed}
-    others = failed - set(TIME_GATES)
-    return "drift" in failed and not others

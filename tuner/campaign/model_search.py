@@ -7,6 +7,9 @@ from dataclasses import replace
 
 from tuner.campaign.assess import Assessment, assess
 from tuner.campaign.config import CampaignConfig
+from tuner.campaign.contention import suspected
+from tuner.campaign.contention_search import by_contention
+from tuner.campaign.local_search import start_of
 from tuner.campaign.talk import Ask, Finished
 from tuner.campaign.types import StageKind, StageResult
 
@@ -34,7 +37,7 @@ def by_model(
     for share in sorted(pace.safe_shares):
         now = assess(config, results)
         if now.hopeless:
-            return None
+            return (yield from _shared(config, results, now, bracketed))
         limit = now.rate(base) if now.known else bracketed
         text = f"recover the server at {share:.0%} of the limit"
         rate = share * min(limit, 1.6 * bracketed)
@@ -63,6 +66,16 @@ def by_model(
     sentence = f"the limit is known to {now.half_width:.1%} and was verified on {counts}"
     reached = now.half_width <= config.precision
     return Finished("precision" if reached else "not_reached", sentence)
+
+
+def _shared(
+    config: CampaignConfig, results: list[StageResult], now: Assessment, bracketed: float
+) -> Generator[Ask, StageResult, Finished | None]:
+    """The same for a server whose requests slow each other down, where that is what is seen."""
+    if not suspected(now.fit):
+        return None
+    start = start_of(config, results, config.instance_counts[0], bracketed)
+    return (yield from by_contention(config, results, start))
 
 
 def _look_again(

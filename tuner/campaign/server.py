@@ -147,6 +147,12 @@ def fit_server(
     return found, gates
 
 
+def drifts(fit: ServerFit | None) -> bool:
+    """Whether a server changes for good: it has no capacity to speak of."""
+    failed = set() if fit is None else {g.name for g in fit.gates if not g.passed}
+    return "drift" in failed and failed <= set(TIME_GATES)
+
+
 def _fit(
     parts: Sequence[Segment],
     results: Sequence[StageResult],
