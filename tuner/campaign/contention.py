@@ -44,7 +44,8 @@ _LONGEST_MOVE = 0.2
 _GROUPS = 12
 _NOISE = 0.006
 _MARGIN = 1.12
-"""A bootstrap by one step misses part of the spread: 8 % over 92 virtual campaigns."""
+"""A bootstrap by one step misses part of the spread: 116 fits to four minutes of simulated
+load strayed by 2.3 % where it said 2.1 %."""
 _TOLERANCE = 0.015
 Z_LIMIT = 3.0
 CAREFUL_Z = 2.3
