@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tuner.campaign.contention import shared_capacity
+from tuner.campaign.counts import SUPPORT, at_every_count
 from tuner.campaign.direct import DirectEstimate, direct, held_up_to
 from tuner.campaign.errors_limit import error_limit
 from tuner.campaign.evidence import measured, sound, steady_failures
@@ -26,7 +27,7 @@ from tuner.campaign.refusals import (
     warnings,
 )
 from tuner.campaign.server import EFFECT_LIMIT, P_LIMIT, ServerFit, drifts, fit_server
-from tuner.campaign.tables import curve_of_direct, curve_of_server
+from tuner.campaign.tables import curve_of_server
 from tuner.campaign.types import Routing, ScaleEvent, StageResult
 from tuner.campaign.verify import verification
 from tuner.queueing.capacity import CapacityModel, CountCapacity, Gate, ViolationTable
@@ -34,8 +35,6 @@ from tuner.queueing.latency_curve import LatencyCurve, demand_quantiles
 from tuner.slo import LatencyObjective, Measure, Slo, Verdict
 from tuner.stats.requests import FloatArray
 
-SUPPORT = 4
-"""Counts up to this many times the largest verified one are answered."""
 MEMBERS = 48
 OTHER_THRESHOLDS = (0.8, 1.2)
 """How the answer hangs on the SLO's threshold is told at these factors of it."""
@@ -166,7 +165,8 @@ def _answer(
     shared, seen = shared_capacity(fit, case.results, objective, case.routing, *drawn)
     gates = (*gates, *seen)
     if shared is not None:
-        return replace(_by_load(case, shared, branch), method="contention_recovery"), gates
+        answer, more = _by_load(case, shared, branch)
+        return replace(answer, method="contention_recovery"), gates + more
     found, more = direct(
         case.results,
         objective,
@@ -177,7 +177,8 @@ def _answer(
     )
     if found is None or drifts(fit):
         return None, gates + more
-    return _by_load(case, found, branch), gates + more
+    held, others = _by_load(case, found, branch)
+    return held, gates + more + others
 
 
 def _held_beyond(
@@ -263,30 +264,21 @@ def _tolerated(fit: ServerFit) -> float:
     return math.sqrt(sum(e * e for e in tolerated))
 
 
-def _by_load(case: _Case, found: DirectEstimate, branch: int) -> _Answer:
-    """Counts as measured; under RANDOM routing every count has the law of one."""
-    seen = max(r.spec.instance_count for r in case.results)
-    held = {r.spec.instance_count for r in case.results}
-    if case.routing is Routing.RANDOM:
-        supported = SUPPORT * seen
-        if case.count_cap is not None:
-            supported = min(supported, max(case.count_cap, 1))
-        counts = tuple(range(1, supported + 1))
-        rates = found.rate_per_s * supported
-        members = np.repeat(found.log_members, supported, axis=1)
-        requests = [found.requests[0] if n in held else 0 for n in counts]
-    else:
-        counts, rates, members = found.counts, found.rate_per_s, found.log_members
-        supported = max(counts)
-        requests = list(found.requests)
-    by_count = tuple(
-        CountCapacity(n, r, "measured" if n in held else "predicted", k)
-        for n, r, k in zip(counts, rates, requests, strict=True)
+def _by_load(case: _Case, found: DirectEstimate, branch: int) -> tuple[_Answer, tuple[Gate, ...]]:
+    """Counts as measured, and what they say of the others."""
+    rng = case.rng(branch + 3)
+    every = at_every_count(case.results, found, case.routing, rng, count_cap=case.count_cap)
+    supported = max(c.instance_count for c in every.by_count)
+    answer = _Answer(
+        found.objective,
+        "local_regression",
+        every.by_count,
+        every.log_members,
+        every.curve,
+        supported,
+        found.stages,
     )
-    curve = curve_of_direct(case.results, found, case.routing, case.rng(branch + 3))
-    return _Answer(
-        found.objective, "local_regression", by_count, members, curve, supported, found.stages
-    )
+    return answer, every.gates
 
 
 def _combined(

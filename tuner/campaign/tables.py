@@ -12,7 +12,7 @@ from tuner.campaign.model_based import ModelEstimate
 from tuner.campaign.server import ServerFit
 from tuner.campaign.types import Routing, StageResult
 from tuner.errors import InsufficientDataError
-from tuner.queueing.curve_fit import CurveWindow, fit_curve
+from tuner.queueing.curve_fit import CurveFit, CurveWindow, fit_curve
 from tuner.queueing.latency_curve import LatencyCurve, demand_quantiles
 from tuner.stats.requests import FloatArray
 
@@ -42,16 +42,15 @@ def curve_of_server(
     return replace(curve, pooling=pooling)
 
 
-def curve_of_direct(
+def fit_of_direct(
     results: Sequence[StageResult],
     found: DirectEstimate,
     routing: Routing,
     rng: np.random.Generator,
-) -> LatencyCurve | None:
-    """The formula fitted to the stages' quantiles and scaled to the capacity found.
-
-    None when the stages do not support a fit: the capacity stands without a curve.
-    """
+    *,
+    members: int = 1,
+) -> CurveFit | None:
+    """The formula fitted to the stages' quantiles; None when they do not support a fit."""
     stages = [r for r in results if r.log is not None and len(r.log) >= 200]
     limit = {n: r.mid for n, r in zip(found.counts, found.rate_per_s, strict=True)}
     anyone = found.rate_per_s[0].mid
@@ -70,16 +69,19 @@ def curve_of_direct(
     several = len({w.instance_count for w in windows}) > 1
     pooling = None if several and routing is not Routing.RANDOM else 0.0
     try:
-        fitted = fit_curve(windows, _thinned(lowest[1]), rng, pooling=pooling, members=1)
+        return fit_curve(windows, _thinned(lowest[1]), rng, pooling=pooling, members=members)
     except InsufficientDataError:
         return None
+
+
+def curve_of_direct(fitted: CurveFit, found: DirectEstimate) -> LatencyCurve | None:
+    """The fitted formula scaled to the capacity found; None when it crosses nowhere."""
     curve = fitted.curve
-    count = found.counts[0]
-    reached = float(curve.capacity_per_s(found.objective, count))
+    reached = float(curve.capacity_per_s(found.objective, found.counts[0]))
     if reached <= 0.0:
         return None
     # Workers set the scale of load without touching the service that was measured.
-    return replace(curve, workers=curve.workers * anyone / reached)
+    return replace(curve, workers=curve.workers * found.rate_per_s[0].mid / reached)
 
 
 def _thinned(latency_s: FloatArray, most: int = 5000) -> FloatArray:
