@@ -24,7 +24,7 @@ from tuner.commands.canary_answer import (
 from tuner.commands.interrupts import terminable, uninterrupted
 from tuner.commands.paired import measure_together
 from tuner.commands.recorded import CANARY
-from tuner.commands.run import fresh_directory, heed, only_writer
+from tuner.commands.run import fresh_directory, heed
 from tuner.commands.session import Opened, frozen, open_endpoint, payloads_of
 from tuner.commands.ui import Tick, Ui
 from tuner.commands.unrestored import remind
@@ -36,6 +36,7 @@ from tuner.load.session import LocustSession
 from tuner.load.target import aimed_at
 from tuner.plan.knobs import CanaryTable
 from tuner.plan.parse import Plan, load_plan
+from tuner.store.lock import only_writer
 from tuner.store.run import Run
 from tuner.units import ms_to_s, us_to_s
 from tuner.workload.payloads import PayloadSet

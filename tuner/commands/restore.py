@@ -10,6 +10,7 @@ from tuner.commands.session import restore
 from tuner.commands.ui import Ui
 from tuner.endpoints.records import RestoreRecord
 from tuner.endpoints.sagemaker import SageMakerEndpoint
+from tuner.store.lock import only_writer
 from tuner.store.run import APPLY, CAMPAIGN, Run
 
 
@@ -17,7 +18,7 @@ def main(args: argparse.Namespace, ui: Ui) -> int:
     """Restore what the run's journal says was changed."""
     path = Path(args.run)
     purpose = APPLY if args.applied else CAMPAIGN
-    with Run.open(path) as run:
+    with Run.open(path) as run, only_writer(path):
         left = run.unrestored(purpose)
         if not left:
             ui.result("nothing to restore: the endpoint was put back, or never changed")

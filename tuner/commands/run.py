@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import platform
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +41,7 @@ from tuner.load.own_latency import measure_own_latency
 from tuner.load.plan import EVERY_INTERFACE
 from tuner.load.session import LocustSession
 from tuner.plan.parse import Plan, load_plan
+from tuner.store.lock import only_writer
 from tuner.store.run import JOURNAL, Run
 from tuner.units import ms_to_s
 
@@ -352,16 +351,3 @@ def _open_run(
             **({"overrides": dict(leg.overrides)} if leg.overrides else {}),
         },
     )
-
-
-@contextmanager
-def only_writer(out: Path) -> Iterator[None]:
-    """Keep a second ``--resume`` out while one is running; the lock ends with the process."""
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunDirectoryError(
-                "another tuner is writing to this run", value=str(out)
-            ) from None
-        yield
