@@ -17,7 +17,10 @@ from tuner.campaign.types import Routing, StageKind, StageResult
 from tuner.slo import LatencyObjective
 from tuner.units import s_to_min
 
-_CYCLE = (-0.06, 0.0, 0.06)
+_CYCLE = (-1.0, 0.0, 1.0)
+_WIDTH = 0.06
+"""How far below and above the limit load is held; nearer where lateness rises so steeply that
+odds would change by more than a factor of e."""
 _STEP = 0.08
 _APPROACH = 3
 _NEAR = 0.07
@@ -52,9 +55,9 @@ def hold_around(
             theta += step
             if abs(step) <= _NEAR:
                 break
-    spoiled = 0
+    spoiled, width = 0, _WIDTH
     for window in range(_MOST_WINDOWS):
-        offset = _CYCLE[window % len(_CYCLE)]
+        offset = width * _CYCLE[window % len(_CYCLE)]
         kind = StageKind.ANCHOR if offset == 0.0 else StageKind.MEASURE
         text = f"hold {offset:+.0%} around the limit on {count}"
         result = yield Ask(kind, count, math.exp(theta + offset), length, text, brief_settle=True)
@@ -64,7 +67,7 @@ def hold_around(
             return Finished("generator", f"the generator cannot hold the limit on {count}")
         if result.void:
             continue
-        if offset == _CYCLE[-1]:
+        if offset > 0.0:
             drift = drift_sentence(fit_server(results)[0])
             if drift is not None:
                 return Finished("drift", drift)
@@ -74,6 +77,7 @@ def hold_around(
             theta += max(-_STEP, min(_STEP, wanted))
             continue
         wanted = max(-_STEP, min(_STEP, fit.log_rate - theta))
+        width = min(_WIDTH, 1.0 / fit.slope)
         half = half_width(fit, config.level)
         if enough(fit) and half < config.precision and abs(wanted) < 0.03:
             return Finished("precision", f"the limit on {count} is known to {half:.1%}")

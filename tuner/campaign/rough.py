@@ -13,7 +13,8 @@ from tuner.stats.requests import FloatArray
 _STEEP, _STEEP_SPREAD = math.log(12.0), 0.4
 """How fast the odds that waiting makes a request late grow with load, and the doubt of it."""
 _BURST = 20.0
-"""Late requests that waited come in bursts about this large; those slow by themselves do not."""
+"""Late requests that waited come in bursts this large or larger; those slow by themselves do
+not."""
 _BEYOND = 0.35
 _TOO_MANY, _LEAST_LATE = 2.0, 10.0
 """So many times the allowance late below the crossing is no chance, from so many requests."""
@@ -51,7 +52,10 @@ def rough_crossing(stages: Sequence[StageEvidence], allowance: float) -> float |
     late = np.array([0.5 * s.share.n if s.overloaded else float(s.share.count) for s in seen])
     place = np.linspace(x.min() - _BEYOND, x.max() + _BEYOND, _LOADS)
     steep = np.linspace(-2.0, 2.0, _SLOPES)
-    score = _score(x, late, n, place, np.exp(_STEEP + _STEEP_SPREAD * steep), allowance)
+    seen_bursts = np.array([s.share.inflation for s in seen])
+    burst = np.where(np.isfinite(seen_bursts), np.maximum(seen_bursts, _BURST), _BURST)
+    slopes = np.exp(_STEEP + _STEEP_SPREAD * steep)
+    score = _score(x, late, n, burst, place, slopes, allowance)
     weight = np.exp(score - (steep**2 / 2.0)[None, :, None] - score.max())
     found = float(np.average(place, weights=weight.sum(axis=(1, 2))))
     below = x <= found
@@ -67,6 +71,7 @@ def _score(
     x: FloatArray,
     late: FloatArray,
     n: FloatArray,
+    most_burst: FloatArray,
     place: FloatArray,
     steep: FloatArray,
     allowance: float,
@@ -79,6 +84,6 @@ def _score(
     )
     waited = (1.0 - low) / (1.0 + np.exp(-np.clip(eta, -30.0, 30.0)))
     p = np.clip(low + waited, 1e-12, 1.0 - 1e-12)
-    burst = 1.0 + (_BURST - 1.0) * waited / p
+    burst = 1.0 + (most_burst - 1.0) * waited / p
     per = (late * np.log(p) + (n - late) * np.log1p(-p)) / burst
     return np.asarray(per.sum(axis=-1))
