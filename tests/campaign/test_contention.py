@@ -9,12 +9,9 @@ import numpy as np
 import pytest
 
 from tuner.campaign.config import CampaignConfig
-from tuner.campaign.contention import (
-    SharedEstimate,
-    shared_capacity,
-    suspected,
-    verify_shared,
-)
+from tuner.campaign.evidence import evidence
+from tuner.campaign.families import FAMILIES, asked, held_capacity, suspected
+from tuner.campaign.held import HeldEstimate, verify_late
 from tuner.campaign.rehearse import Campaign, judge, run_campaign
 from tuner.campaign.server import fit_server
 from tuner.campaign.types import Routing, StageKind, StageResult
@@ -56,20 +53,23 @@ def test_another_routing_is_answered_for_one_instance_only(campaign: Campaign) -
     assert suspected(fit)
     rng = np.random.default_rng(1)
     least = Routing.LEAST_OUTSTANDING_REQUESTS
-    found, _ = shared_capacity(fit, campaign.results, OBJECTIVE, least, 0.95, 10, rng)
+    found, _ = held_capacity(fit, campaign.results, OBJECTIVE, least, 0.95, 10, rng)
     assert found is not None
-    assert found.counts == (1,)
+    assert found[0] == "contention_recovery"
+    assert found[1].counts == (1,)
     last = campaign.results[-1]
     two = replace(last, spec=replace(last.spec, instance_count=2))
     more = (*campaign.results, two)
-    assert shared_capacity(fit, more, OBJECTIVE, least, 0.95, 10, rng) == (None, ())
+    assert held_capacity(fit, more, OBJECTIVE, least, 0.95, 10, rng) == (None, ())
 
 
 def test_a_plain_server_is_not_suspected(steps: Campaign) -> None:
     fit, _ = fit_server(steps.results)
     assert fit is not None
     assert not suspected(fit)
-    assert not suspected(None)
+    assert asked(fit) == ()
+    # Where no workers explain the times, only the order of service is asked.
+    assert asked(None) == FAMILIES[1:]
 
 
 @pytest.mark.parametrize(("late", "passed"), [(150, True), (195, True), (300, False), (60, False)])
@@ -80,15 +80,15 @@ def test_windows_that_contradict_the_prediction_refuse_it(
     latency = np.full(15_000, 0.1)
     latency[np.random.default_rng(1).permutation(15_000)[:late]] = 1.0
     held = stage(latency, kind=StageKind.MEASURE, rate_per_instance_per_s=50.0)
-    found = SharedEstimate(OBJECTIVE, float(np.log(held.rate_per_instance_per_s)), 5.0, 2.0)
-    assert verify_shared(found, [held]).passed is passed
+    found = HeldEstimate(OBJECTIVE, float(np.log(held.rate_per_instance_per_s)), 5.0, 2.0)
+    assert verify_late(found, [evidence(held, OBJECTIVE)]).passed is passed
 
 
 def test_too_few_late_requests_verify_nothing(stage: Callable[..., StageResult]) -> None:
     latency = np.full(3_000, 0.1)
     latency[::100] = 1.0
     held = stage(latency, rate_per_instance_per_s=50.0)
-    found = SharedEstimate(OBJECTIVE, float(np.log(held.rate_per_instance_per_s)), 5.0, 2.0)
-    gate = verify_shared(found, [held])
+    found = HeldEstimate(OBJECTIVE, float(np.log(held.rate_per_instance_per_s)), 5.0, 2.0)
+    gate = verify_late(found, [evidence(held, OBJECTIVE)])
     assert not gate.passed
     assert gate.remedy is not None

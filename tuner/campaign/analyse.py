@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tuner.campaign.contention import shared_capacity
 from tuner.campaign.counts import SUPPORT, at_every_count
 from tuner.campaign.direct import DirectEstimate, direct, held_up_to
 from tuner.campaign.errors_limit import error_limit
 from tuner.campaign.evidence import measured, sound, steady_failures
+from tuner.campaign.families import held_capacity
 from tuner.campaign.mix import offered_shares, production_shares
 from tuner.campaign.model_based import estimate
 from tuner.campaign.refusals import (
@@ -162,11 +162,12 @@ def _answer(
     if weighted:
         return None, (*gates, mix_needs_model())
     drawn = (case.level, MEMBERS, case.rng(branch + 6))
-    shared, seen = shared_capacity(fit, case.results, objective, case.routing, *drawn)
+    near, seen = held_capacity(fit, case.results, objective, case.routing, *drawn)
     gates = (*gates, *seen)
-    if shared is not None:
-        answer, more = _by_load(case, shared, branch)
-        return replace(answer, method="contention_recovery"), gates + more
+    if near is not None:
+        method, limit = near
+        answer, more = _by_load(case, limit, branch)
+        return replace(answer, method=method), gates + more
     found, more = direct(
         case.results,
         objective,

@@ -169,7 +169,7 @@ def estimate(
         log[len(chance) :],
         _noise(simulated),
         tuple(simulated),
-        _lean(fit.work.demand_s),
+        lean(fit.work.demand_s),
         full + _T * float(larger[len(chance) :].std(ddof=1)),
     )
     medians = [found.interval(n, 0.95).mid for n in counts]
@@ -186,7 +186,7 @@ def _members(
     return np.asarray((1.0 - near) * shift + near * larger)
 
 
-def _lean(demand_s: FloatArray) -> float:
+def lean(demand_s: FloatArray) -> float:
     """Correction of a t interval for skewness, by the squares that make a queue.
 
     References

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from tuner.campaign.assess import Assessment, assess
 from tuner.campaign.config import CampaignConfig
-from tuner.campaign.contention import suspected
-from tuner.campaign.contention_search import by_contention
+from tuner.campaign.families import asked
+from tuner.campaign.held_search import by_holding
 from tuner.campaign.local_search import start_of
 from tuner.campaign.talk import Ask, Finished
 from tuner.campaign.types import StageKind, StageResult
@@ -37,12 +37,14 @@ def by_model(
     for share in sorted(pace.safe_shares):
         now = assess(config, results)
         if now.hopeless:
-            return (yield from _shared(config, results, now, bracketed))
+            return (yield from _held(config, results, now, bracketed))
         limit = now.rate(base) if now.known else bracketed
         text = f"recover the server at {share:.0%} of the limit"
         rate = share * min(limit, 1.6 * bracketed)
         results.append((yield Ask(StageKind.MEASURE, base, rate, pace.measure_s, text)))
     now = assess(config, results)
+    if now.hopeless or now.fit is None:
+        return (yield from _held(config, results, now, bracketed))
     if now.unreachable:
         return Finished("unreachable", "the SLO is missed even when no request waits")
     if now.drifting is not None and now.drift_in_doubt:
@@ -68,14 +70,15 @@ def by_model(
     return Finished("precision" if reached else "not_reached", sentence)
 
 
-def _shared(
+def _held(
     config: CampaignConfig, results: list[StageResult], now: Assessment, bracketed: float
 ) -> Generator[Ask, StageResult, Finished | None]:
-    """The same for a server whose requests slow each other down, where that is what is seen."""
-    if not suspected(now.fit):
+    """The same for a server that is seen only near its limit, where one is suspected."""
+    families = asked(now.fit)
+    if not families:
         return None
     start = start_of(config, results, config.instance_counts[0], bracketed)
-    return (yield from by_contention(config, results, start))
+    return (yield from by_holding(config, results, start, families))
 
 
 def _look_again(

@@ -79,8 +79,8 @@ class CapacityModel:
     binding
         The objective that binds first; None when it is ``max_error_rate``.
     method
-        ``"work_recovery"``, ``"contention_recovery"``, ``"local_regression"``,
-        ``"latency_curve"`` or ``"none"``.
+        ``"work_recovery"``, ``"contention_recovery"``, ``"unordered_recovery"``,
+        ``"local_regression"``, ``"latency_curve"`` or ``"none"``.
     by_count
         Ascending instance counts; the first entry is one instance where it is known.
     ensemble

@@ -345,7 +345,7 @@ class _Pool:
             block=self.block,
             negative_share=float(np.mean(raw < 0.0)),
             waited_share=float(np.mean(waits)),
-            clumped_share=_clumped(self.done_s, self.block),
+            clumped_share=clumped_share(self.done_s, self.block),
             state=group_test(log, self.bins),
             state_within=group_test(centred(log, self.block), self.bins),
             future=self._future(centred(log, self.block), waits),
@@ -377,8 +377,8 @@ def _fastest(stay_s: FloatArray) -> float:
     return float(np.quantile(stay_s, _FASTEST))
 
 
-def _clumped(done_s: FloatArray, block: IntArray) -> float:
-    """Share of answers that come together with the one before."""
+def clumped_share(done_s: FloatArray, block: IntArray) -> float:
+    """Share of answers that come together with the one before, inside blocks of time."""
     order = np.lexsort((done_s, block))
     gap, same = np.diff(done_s[order]), np.diff(block[order]) == 0
     gap = gap[same]
