@@ -19,7 +19,10 @@ from tuner.campaign.held import CAREFUL_Z, HeldEstimate, HeldFit, predict, verif
 from tuner.campaign.talk import Ask, Finished
 from tuner.campaign.types import Routing, StageKind, StageResult
 
-_CYCLE = (0.0, -0.06, 0.06)
+_CYCLE = (0.0, -1.0, 1.0)
+_WIDTH = 0.06
+"""How far below and above the limit load is held; nearer where lateness rises so steeply that
+odds would change by more than a factor of e."""
 _FIRST = 4
 """Windows before the first look at the precision."""
 _MOST_WINDOWS = 14
@@ -37,10 +40,10 @@ def by_holding(
     base = config.instance_counts[0]
     if base != 1 or (config.routing is not Routing.RANDOM and len(config.instance_counts) > 1):
         return None
-    theta, pause = math.log(start_per_s), _FIRST
+    theta, pause, width = math.log(start_per_s), _FIRST, _WIDTH
     families = list(asked)
     for window in range(_MOST_WINDOWS):
-        offset = _CYCLE[window % len(_CYCLE)]
+        offset = width * _CYCLE[window % len(_CYCLE)]
         kind = StageKind.ANCHOR if offset == 0.0 and window else StageKind.MEASURE
         text = f"hold {offset:+.0%} around the limit" if window else "approach the limit"
         rate = math.exp(theta + offset)
@@ -55,6 +58,7 @@ def by_holding(
         if seen is None:
             return None
         fit, found = seen
+        width = min(_WIDTH, 1.0 / max(e.slope for e in found))
         theta += max(-_FARTHEST, min(_FARTHEST, min(e.log_rate for e in found) - theta))
         if pause > 0:
             continue
