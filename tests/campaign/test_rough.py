@@ -71,3 +71,32 @@ def test_a_server_late_at_every_load_is_looked_at_below_the_lowest() -> None:
     found = rough_crossing(ramp(0.1, loads, 3), ALLOWANCE)
     assert found is not None
     assert found < 4.0
+
+
+def test_a_window_that_tipped_over_does_not_pull_the_start_below_loads_that_held() -> None:
+    """Where the limit is a cliff, a load a little beyond it is late in one long burst."""
+    held = [
+        StageEvidence(
+            k, StageKind.MEASURE, 1, rate, 60.0, share_interval(np.arange(10_000) % every == 0),
+            0, False,
+        )
+        for k, (rate, every) in enumerate(((165.0, 700), (173.0, 400), (177.0, 250)))
+    ]  # fmt: skip
+    burst = share_interval(np.arange(11_000) > 4_000)
+    tipped = StageEvidence(3, StageKind.MEASURE, 1, 188.0, 60.0, burst, 0, False)
+    gone = StageEvidence(4, StageKind.RAMP, 1, 262.0, 15.0, burst, 0, True)
+    found = rough_crossing([*held, tipped, gone], ALLOWANCE)
+    assert found is not None
+    assert 165.0 < found < 188.0
+
+
+def test_a_late_window_far_up_does_not_send_the_search_to_the_lowest_load() -> None:
+    quiet = [
+        StageEvidence(k, StageKind.RAMP, 1, rate, 15.0, share_interval(np.zeros(n, bool)), 0, False)
+        for k, (rate, n) in enumerate(((10.0, 166), (40.0, 640), (90.0, 1_350), (114.0, 3_000)))
+    ]
+    burst = share_interval(np.arange(2_074) > 766)
+    tipped = StageEvidence(4, StageKind.RAMP, 1, 135.0, 15.0, burst, 0, False)
+    found = rough_crossing([*quiet, tipped], ALLOWANCE)
+    assert found is not None
+    assert 100.0 < found < 150.0

@@ -32,9 +32,9 @@ WARM = 500
 STEPS = 1000
 """Requests of one lane before those that count, and those."""
 _NEAR = 0.13
-_ODDS = 1.4
-"""Windows verify the prediction where it puts the odds of being late within a factor of four of
-those allowed: beyond, a window is no steady state, or shows next to nothing."""
+_ODDS = (1.4, 0.8)
+"""ln of the odds of being late over those allowed, below and above them, within which a window
+verifies the prediction: below it shows next to nothing, above it tips over in long bursts."""
 _LOADS = np.array([-0.03, 0.0, 0.03])
 _REACH = 0.06
 _MEMBERS = 40
@@ -218,11 +218,11 @@ def verify(
     """Compare the windows held near the limit with what the server should have shown."""
     held = [r for r in results if r.spec.kind in (StageKind.MEASURE, StageKind.ANCHOR)]
     said = [(r, evidence(r, found.objective)) for r in held]
-    reach = min(_NEAR, _ODDS / found.slope)
+    below, above = (min(_NEAR, odds / found.slope) for odds in _ODDS)
     near = [
         (r, s)
         for r, s in said
-        if abs(math.log(s.rate_per_s) - found.log_rate) <= reach and not s.overloaded
+        if -below <= math.log(s.rate_per_s) - found.log_rate <= above and not s.overloaded
     ]
     late = verify_late(found, [s for _, s in near], most)
     return (late, *fit.checks([r for r, _ in near], most, rng)) if late.passed else (late,)

@@ -21,6 +21,8 @@ _CYCLE = (-1.0, 0.0, 1.0)
 _WIDTH = 0.06
 """How far below and above the limit load is held; nearer where lateness rises so steeply that
 odds would change by more than a factor of e."""
+_SEEN = 2.0
+"""Below so many independent late requests the regression has nothing to rest on."""
 _STEP = 0.08
 _APPROACH = 3
 _NEAR = 0.07
@@ -72,7 +74,7 @@ def hold_around(
             if drift is not None:
                 return Finished("drift", drift)
         fit = _fit(config, results, count, theta)
-        if fit is None:
+        if fit is None or fit.exceedances < _SEEN:
             wanted = math.log(start_of(config, results, count, math.exp(theta))) - theta
             theta += max(-_STEP, min(_STEP, wanted))
             continue
@@ -108,12 +110,17 @@ def _window_s(config: CampaignConfig, count: int, rate_per_s: float) -> float:
 def start_of(
     config: CampaignConfig, results: Sequence[StageResult], count: int, otherwise_per_s: float
 ) -> float:
-    """Where to begin: the least rough crossing over the objectives, by all stages so far."""
+    """Where to begin: the least rough crossing over the objectives, by all stages so far.
+
+    Never below a load that held for certain, nor above one that did not.
+    """
     found = []
     for objective in config.slo.objectives:
-        rough = rough_crossing(_stages(config, results, count, objective), objective.allowance)
+        stages = _stages(config, results, count, objective)
+        rough = rough_crossing(stages, objective.allowance)
         if rough is not None:
-            found.append(rough)
+            span = bracket(stages, objective.allowance)
+            found.append(min(max(rough, span.passed_per_s), span.failed_per_s))
     return min(found, default=otherwise_per_s)
 
 

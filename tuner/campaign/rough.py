@@ -15,9 +15,11 @@ _STEEP, _STEEP_SPREAD = math.log(12.0), 0.4
 _BURST = 20.0
 """Late requests that waited come in bursts this large or larger; those slow by themselves do
 not."""
+_FAR = 10.0
+"""Beyond so many times the allowance a load only says that it is beyond."""
 _BEYOND = 0.35
 _TOO_MANY, _LEAST_LATE = 2.0, 10.0
-"""So many times the allowance late below the crossing is no chance, from so many requests."""
+"""So many times the allowance late at the lowest loads is no chance, from so many late ones."""
 _LOADS, _SLOPES = 160, 9
 _LOW_SHARES = np.linspace(0.0, 0.9, 6)
 """Share of the allowance that is used up when nobody waits."""
@@ -49,7 +51,7 @@ def rough_crossing(stages: Sequence[StageEvidence], allowance: float) -> float |
         return None
     x = np.log([s.rate_per_s for s in seen])
     n = np.array([float(s.share.n) for s in seen])
-    late = np.array([0.5 * s.share.n if s.overloaded else float(s.share.count) for s in seen])
+    late = np.array([float(s.share.n if s.overloaded else s.share.count) for s in seen])
     place = np.linspace(x.min() - _BEYOND, x.max() + _BEYOND, _LOADS)
     steep = np.linspace(-2.0, 2.0, _SLOPES)
     seen_bursts = np.array([s.share.inflation for s in seen])
@@ -58,13 +60,20 @@ def rough_crossing(stages: Sequence[StageEvidence], allowance: float) -> float |
     score = _score(x, late, n, burst, place, slopes, allowance)
     weight = np.exp(score - (steep**2 / 2.0)[None, :, None] - score.max())
     found = float(np.average(place, weights=weight.sum(axis=(1, 2))))
-    below = x <= found
-    many, slow = float(n[below].sum()), float(late[below].sum())
+    many, slow = _lowest(x, late, n, _LEAST_LATE / (_TOO_MANY * allowance))
     if slow > _TOO_MANY * allowance * many and slow >= _LEAST_LATE:
         # No curve of this kind fits: loads lower than any so far have to be tried.
         excess = math.log(slow / (many - slow + 0.5) * (1.0 - allowance) / allowance)
         found = float(x.min()) - min(excess / math.exp(_STEEP), _BEYOND)
     return math.exp(found)
+
+
+def _lowest(x: FloatArray, late: FloatArray, n: FloatArray, least: float) -> tuple[float, float]:
+    """Requests at the lowest loads, at least so many together, and the late ones of them."""
+    order = np.argsort(x)
+    many = np.cumsum(n[order])
+    upto = min(int(np.searchsorted(many, least)), len(many) - 1)
+    return float(many[upto]), float(late[order][: upto + 1].sum())
 
 
 def _score(
@@ -84,6 +93,11 @@ def _score(
     )
     waited = (1.0 - low) / (1.0 + np.exp(-np.clip(eta, -30.0, 30.0)))
     p = np.clip(low + waited, 1e-12, 1.0 - 1e-12)
-    burst = 1.0 + (most_burst - 1.0) * waited / p
+    beyond = late > _FAR * allowance * n
+    burst = 1.0 + (np.where(beyond, _BURST, most_burst) - 1.0) * waited / p
+    # How far beyond is no steady state.
+    most = _FAR * allowance
+    late = np.where(beyond, most * n, late)
+    p = np.where(beyond, np.minimum(p, most), p)
     per = (late * np.log(p) + (n - late) * np.log1p(-p)) / burst
     return np.asarray(per.sum(axis=-1))
