@@ -124,7 +124,7 @@ peak_per_min = 6000
 """
 NOISY_LAG_MS = 10.0
 BELOW, ABOVE = 0.95, 1.05
-HOLD_BELOW_S, HOLD_ABOVE_S = 600, 240
+HOLD_BELOW_S, HOLD_ABOVE_S = 900, 480
 Rows = list[dict[str, object]]
 
 
