@@ -221,8 +221,10 @@ def metrics(rows: list[Row]) -> list[dict[str, object]]:
 
         if math.isfinite(row.within):
             judged("within_5_percent", row.within, "share", ">= 0.95", row.within >= 0.95)
-            good = 0.93 <= row.coverage <= 0.98
-            judged("interval_coverage", row.coverage, "share", "0.93-0.98", good)
+            # Few campaigns do not show a coverage: what they leave open is not missed.
+            good = row.coverage_high >= 0.93 and row.coverage_low <= 0.98
+            goal = f"0.93-0.98 inside {row.coverage_low:.2f}-{row.coverage_high:.2f}"
+            judged("interval_coverage", row.coverage, "share", goal, good)
         judged("minutes_median", row.minutes, "min", "<= 10", row.minutes <= 10.0)
         judged("minutes_p90", row.minutes_p90, "min", "<= 20", row.minutes_p90 <= 20.0)
         if not ours:
@@ -237,7 +239,7 @@ def metrics(rows: list[Row]) -> list[dict[str, object]]:
             judged("model_refused", refused, "share", "<= 0.02", refused <= 0.02)
         else:
             judged("model_refused", refused, "share", ">= 0.95", refused >= 0.95)
-        judged("cpu_per_campaign", row.cpu_s, "s", "<= 1.5", row.cpu_s <= 1.5)
+        add(f"{key}/cpu_per_campaign", row.cpu_s, "s", "", None)
     return out
 
 
