@@ -20,6 +20,7 @@ bimodal and 15 % for exponential ones, against 400,000 simulated requests per se
 _POINTS = 500
 _HALVINGS = 22
 _NEWTON = 12
+_SOLVED = 1e-9
 _REACH = 0.6
 
 
@@ -90,4 +91,6 @@ def _decay(demand: FloatArray, rate: FloatArray, workers: FloatArray) -> FloatAr
         falling = rise <= 0.0
         step = gap / np.where(falling, 1.0, rise)
         eta = np.where(falling, 1.5 * eta, np.maximum(eta - step, 0.5 * eta))
+        if not falling.any() and bool(np.all(np.abs(step) <= _SOLVED * eta)):
+            break
     return np.asarray(eta)

@@ -151,9 +151,8 @@ def estimate(
     shift = shifts(fit.model, others, objective, one)
     simulated = [(1, one)]
     if routing is Routing.LEAST_OUTSTANDING_REQUESTS:
-        for n in SIMULATED_COUNTS[1:]:
-            if n <= max(counts):
-                simulated.append((n, _routed(fit.model, objective, n, simulated, rng, effort)))
+        for n in _routed_counts(counts):
+            simulated.append((n, _routed(fit.model, objective, n, simulated, rng, effort)))
     predicted = [_at(fit.model, simulated, n, routing) for n in counts]
     full = math.log(fit.model.saturation_per_s)
     larger = np.array([math.log(o.saturation_per_s) - full for o in others])
@@ -174,6 +173,13 @@ def estimate(
     )
     medians = [found.interval(n, 0.95).mid for n in counts]
     return replace(found, rate_per_s=np.array(medians))
+
+
+def _routed_counts(counts: Sequence[int]) -> tuple[int, ...]:
+    """What has to be simulated behind a router: no more where nothing lies in between."""
+    others = [n for n in SIMULATED_COUNTS if 1 < n <= max(counts)]
+    between = any(n not in SIMULATED_COUNTS for n in counts)
+    return tuple(n for n in others if between or n in counts)
 
 
 def _members(

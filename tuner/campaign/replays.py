@@ -85,7 +85,8 @@ def replay(
     parts = math.ceil(n / _CHUNK)
     length = math.ceil(n / parts)
     busiest = min(rate / instances * float(factors.max()), model.saturation_per_s)
-    warm = warm_up_steps(model, busiest, length) * instances
+    # Instances that share a queue relax in as many arrivals as one; others each in their own.
+    warm = warm_up_steps(model, busiest, length) * (instances if pooled == 1 else 1)
     copies = max(_LANES // (parts * pooled), _LEAST_COPIES)
     gaps, kinds, counted = _lanes(log, n, parts, length, warm, rate, copies, rng)
     demand = _demands(pools, kinds, rng)

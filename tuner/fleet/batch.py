@@ -15,6 +15,7 @@ FloatArray = NDArray[np.float64]
 _INSERTION_LIMIT = 24
 """Up to this many workers a compare-exchange chain beats a search for the minimum."""
 _SPARE_SLOTS = 12
+_BYTE = 255
 _TIE_SETS = 61
 """Tie-breaking draws are reused in a cycle: a prime length keeps them from locking to it."""
 
@@ -167,8 +168,7 @@ class _Present:
         """Requests present on each instance, shape (instances, lanes)."""
         self._clock[:] = now_s
         np.greater(self._leaves, self._clock.reshape(-1), out=self._still)
-        small = len(self._still) <= np.iinfo(np.uint8).max
-        kind = np.uint8 if small else np.uint16
+        kind = np.uint8 if len(self._still) <= _BYTE else np.uint16
         present = np.add.reduce(self._still.view(np.uint8), axis=0, dtype=kind)
         return np.asarray(present.reshape(self._clock.shape))
 

@@ -46,34 +46,47 @@ def shared_latencies(gap_s: FloatArray, demand_s: FloatArray, speed: FloatArray)
     steps, lanes = gap_s.shape
     places, lane = len(speed) - 1, np.arange(lanes)
     arrival = np.concatenate([np.cumsum(gap_s, axis=0), np.full((1, lanes), np.inf)])
+    # Flat views: a lane's value is at its row times the lanes, plus the lane.
+    arrival_flat, demand_flat, speed_flat = arrival.ravel(), demand_s.ravel(), speed.ravel()
+    latency = np.empty((steps, lanes))
+    latency_flat = latency.ravel()
+    # Those in service fill the first places of their lane, in no order.
     ends = np.full((lanes, places), np.inf)
     holder = np.zeros((lanes, places), np.int64)
-    latency = np.empty((steps, lanes))
-    now, attained = np.zeros(lanes), np.zeros(lanes)
+    ends_flat, holder_flat = ends.ravel(), holder.ravel()
+    first_at, first_end = lane * places, np.full(lanes, np.inf)
+    now, attained, pace = np.zeros(lanes), np.zeros(lanes), speed[0].copy()
     inside = np.zeros(lanes, np.int64)
     arrived, started = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+    next_arrival = arrival[0].copy()
     for _ in range(2 * steps):
-        first = ends.argmin(axis=1)
-        pace = speed[inside, lane]
-        departs = now + np.maximum(ends[lane, first] - attained, 0.0) / pace
-        arrives = arrival[arrived, lane]
-        leaving = departs <= arrives
-        then = np.where(leaving, departs, arrives)
+        departs = now + np.maximum(first_end - attained, 0.0) / pace
+        leaving = departs <= next_arrival
+        then = np.where(leaving, departs, next_arrival)
         # An empty server forgets what it attained: sums of work stay small and exact.
         attained = np.where(inside > 0, attained + (then - now) * pace, 0.0)
         now = then
-        gone = np.flatnonzero(leaving)
-        place = first[gone]
-        request = holder[gone, place]
-        latency[request, gone] = now[gone] - arrival[request, gone]
-        ends[gone, place] = np.inf
-        inside[gone] -= 1
-        arrived += ~leaving
+        gone, came = np.flatnonzero(leaving), np.flatnonzero(~leaving)
+        at = first_at[gone]
+        request = holder_flat[at] * lanes + gone
+        latency_flat[request] = now[gone] - arrival_flat[request]
+        left = inside[gone] - 1
+        last = gone * places + left
+        ends_flat[at], holder_flat[at] = ends_flat[last], holder_flat[last]
+        ends_flat[last] = np.inf
+        inside[gone] = left
+        arrived[came] += 1
+        next_arrival[came] = arrival_flat[arrived[came] * lanes + came]
         enters = np.flatnonzero((started < arrived) & (inside < places))
-        free = ends[enters].argmax(axis=1)
-        request = started[enters]
-        ends[enters, free] = attained[enters] + demand_s[request, enters]
-        holder[enters, free] = request
+        at, request = enters * places + inside[enters], started[enters]
+        end = attained[enters] + demand_flat[request * lanes + enters]
+        ends_flat[at], holder_flat[at] = end, request
         inside[enters] += 1
         started[enters] += 1
+        sooner = end < first_end[enters]
+        first_end[enters[sooner]], first_at[enters[sooner]] = end[sooner], at[sooner]
+        # Whoever left was the first: only there another one has to be looked for.
+        at = gone * places + ends[gone].argmin(axis=1)
+        first_at[gone], first_end[gone] = at, ends_flat[at]
+        pace = speed_flat[inside * lanes + lane]
     return latency

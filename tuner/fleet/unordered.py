@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.fleet.batch import fifo_waits
+
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 def unordered_latencies(
@@ -52,31 +53,27 @@ def unordered_latencies(
     steps, lanes = gap_s.shape
     arrival = np.concatenate([np.cumsum(gap_s, axis=0), np.full((1, lanes), np.inf)])
     latency = np.empty((steps, lanes))
-    free = np.full((lanes, workers), -np.inf)
+    # Flat views: a lane's value is at its row times the lanes, plus the lane.
+    arrival_flat, latency_flat = arrival.ravel(), latency.ravel()
+    starts = arrival[:-1] + fifo_waits(gap_s, demand_s, workers)
     lane = np.arange(lanes)
-    waiting = np.empty((lanes, steps), np.int64)
+    waiting = np.empty((steps, lanes), np.int64).ravel()
     arrived, crowd = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+    next_arrival = arrival[0].copy()
     for k in range(steps):
-        worker = free.argmin(axis=1)
-        start = np.maximum(arrival[k], free[lane, worker])
-        _admit(arrival, start, waiting, arrived, crowd)
-        place = (choice[k] * crowd).astype(np.int64)
-        request = waiting[lane, place]
+        start = starts[k]
+        come = np.flatnonzero(next_arrival <= start)
+        while len(come):
+            # Let those wait who have come by now.
+            waiting[crowd[come] * lanes + come] = arrived[come]
+            crowd[come] += 1
+            arrived[come] += 1
+            upcoming = arrival_flat[arrived[come] * lanes + come]
+            next_arrival[come] = upcoming
+            come = come[upcoming <= start[come]]
+        place = (choice[k] * crowd).astype(np.int64) * lanes + lane
         crowd -= 1
-        waiting[lane, place] = waiting[lane, crowd]
-        end = start + demand_s[k]
-        free[lane, worker] = end
-        latency[request, lane] = end - arrival[request, lane]
+        request = waiting[place] * lanes + lane
+        waiting[place] = waiting[crowd * lanes + lane]
+        latency_flat[request] = (start + demand_s[k]) - arrival_flat[request]
     return latency
-
-
-def _admit(
-    arrival: FloatArray, now: FloatArray, waiting: IntArray, arrived: IntArray, crowd: IntArray
-) -> None:
-    """Let those wait who have come by now; changes the last three."""
-    lane = np.flatnonzero(arrival[arrived, np.arange(len(now))] <= now)
-    while len(lane):
-        waiting[lane, crowd[lane]] = arrived[lane]
-        crowd[lane] += 1
-        arrived[lane] += 1
-        lane = lane[arrival[arrived[lane], lane] <= now[lane]]

@@ -73,9 +73,10 @@ def tolerant_misfit(values: FloatArray, group: IntArray, tolerated: float) -> fl
 def _means(values: FloatArray, group: IntArray) -> tuple[FloatArray, FloatArray, float] | None:
     """Size and mean of the groups with enough members, and the variance inside them."""
     count = np.bincount(group)
-    keep = count[group] >= MIN_GROUP
-    values, group = values[keep], group[keep]
-    count = np.bincount(group) if len(group) else np.zeros(0, np.int64)
+    if np.any((count > 0) & (count < MIN_GROUP)):
+        keep = count[group] >= MIN_GROUP
+        values, group = values[keep], group[keep]
+        count = np.bincount(group) if len(group) else np.zeros(0, np.int64)
     used = count > 0
     groups, n = int(np.count_nonzero(used)), len(values)
     if groups < 2 or n <= groups:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -307,21 +308,27 @@ class _Pool:
     def anyone_waits(self, threshold: FloatArray) -> bool:
         return bool((threshold > self.sent_s).any())
 
-    def score(self, threshold: FloatArray, floor_s: float) -> float:
-        """Chi-squared of demand against the state, on a thinned sample of a long record."""
-        thin = slice(None, None, max(1, self.size // _SCORED))
-        stay = self.done_s[thin] - self.sent_s[thin] - floor_s
-        demand = np.minimum(stay, self.done_s[thin] - threshold[thin])
-        return tolerant_misfit(_log(demand), self.bins[thin], TOLERATED)
-
     def candidate(self, workers: int, threshold: FloatArray) -> Candidate:
-        """A number of workers, with its misfit at any floor; each negative demand counts."""
+        """A number of workers, with its misfit at any floor; each negative demand counts.
+
+        The misfit is the chi-squared of demand against the state, on a thinned sample of a long
+        record. Floors are tried by the hundred and many of them twice.
+        """
+        stay, spare = self.done_s - self.sent_s, self.done_s - threshold
         cost = NEGATIVE_COST * self.size
+        impossible = spare < -self.jitter_s
+        shortest = np.sort(stay[~impossible])
+        always = int(np.count_nonzero(impossible))
+        thin = slice(None, None, max(1, self.size // _SCORED))
+        thin_stay, thin_spare = stay[thin].copy(), spare[thin].copy()
+        bins = self.bins[thin].copy()
 
+        @cache
         def misfit(floor_s: float) -> float:
-            return self.score(threshold, floor_s) + cost * self.negatives(threshold, floor_s)
+            log = _log(np.minimum(thin_stay - floor_s, thin_spare))
+            negative = always + int(np.searchsorted(shortest, floor_s - self.jitter_s))
+            return tolerant_misfit(log, bins, TOLERATED) + cost * (negative / self.size)
 
-        spare = self.done_s - threshold
         return Candidate(workers, misfit, spare, float(np.mean(threshold > self.sent_s)))
 
     def largest_floor_s(self) -> float:
