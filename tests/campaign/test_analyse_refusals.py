@@ -46,6 +46,19 @@ def test_low_loads_alone_do_not_support_an_answer() -> None:
     assert all(g.remedy for g in failed.values())
 
 
+def test_a_limit_known_only_to_a_factor_is_no_answer() -> None:
+    """The tail of the service itself takes most of the allowance: few requests decide."""
+    slow = InstanceSpec(ServiceTime.lognormal(0.018, 1.4), 3)
+    slo = Slo((LatencyObjective(0.999, 0.28),))
+    model = ask(staircase(slow, (60.0, 90.0), slo=slo, step_s=60.0), slo)
+    assert model.verdict is Verdict.INCONCLUSIVE
+    (failed,) = (g for g in model.gates if not g.passed)
+    assert failed.name == "precision"
+    assert failed.value > 0.5
+    assert "no answer" in failed.sentence
+    assert "more requests" in str(failed.remedy)
+
+
 def test_random_order_of_service_is_refused_by_name() -> None:
     shuffled = InstanceSpec(ServiceTime.lognormal(0.05, 1.0), 4, order=QueueOrder.RANDOM)
     slo = Slo((LatencyObjective(0.99, 0.35),))

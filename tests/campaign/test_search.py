@@ -138,6 +138,19 @@ def test_load_is_held_around_the_limit_of_a_server_that_batches() -> None:
     assert all(abs(rate / 92.3 - 1.0) < 0.14 for rate in held)
 
 
+def test_a_limit_known_only_roughly_is_narrowed_though_the_precision_is_out_of_reach() -> None:
+    slow = FleetSpec(InstanceSpec(ServiceTime.lognormal(0.156, 1.0), 2))
+    slo = Slo((LatencyObjective(0.99, 1.12),))
+    asked = config(slo=slo, seed=54, limits=Limits(time_s=2400.0))
+    run = run_campaign(asked, VirtualBackend(slow, seed=54))
+    assert run.finished.reason in ("precision", "not_reached")
+    narrowed = [r for r in run.results if r.spec.purpose.startswith("narrow")]
+    assert len(narrowed) >= 3
+    known = [float(r.purpose.split("from ")[1].rstrip("%")) for r in (s.spec for s in narrowed)]
+    last = float(run.finished.sentence.split("known to ")[1].split("%")[0])
+    assert last < 0.6 * known[0]
+
+
 def test_a_drift_that_might_be_chance_is_looked_at_once_more() -> None:
     """By the end of the usual stages the rise of demand is not yet beyond doubt."""
     slower = FleetSpec(InstanceSpec(ServiceTime.lognormal(0.05, 1.0), 4))

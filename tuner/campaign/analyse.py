@@ -25,6 +25,7 @@ from tuner.campaign.refusals import (
     unreachable_gate,
     void_stages,
     warnings,
+    width_gate,
 )
 from tuner.campaign.server import EFFECT_LIMIT, P_LIMIT, ServerFit, drifts, fit_server
 from tuner.campaign.tables import curve_of_server
@@ -157,7 +158,8 @@ def _answer(
     gates: tuple[Gate, ...] = ()
     if fit is not None and fit.passed and objective.measure is Measure.LATENCY:
         answer, gates = _by_model(case, fit, objective, branch, weighted=weighted)
-        if answer is not None or _unreachable(gates):
+        # Where the server is understood, load held around the limit knows no more than it.
+        if answer is not None or _unreachable(gates) or any(g.name == "precision" for g in gates):
             return answer, gates
     if weighted:
         return None, (*gates, mix_needs_model())
@@ -235,6 +237,9 @@ def _by_model(
     if case.count_cap is not None:
         supported = min(supported, max(case.count_cap, 1))
     found = found.doubted(_tolerated(fit))
+    wide = width_gate(found.interval(min(seen, supported), case.level), len(fit.work.demand_s))
+    if not wide.passed:
+        return None, (*gates, wide)
     members = found.members(case.rng(branch + 5))
     by_count = []
     for n in counts[:supported]:

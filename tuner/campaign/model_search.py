@@ -10,6 +10,7 @@ from tuner.campaign.config import CampaignConfig
 from tuner.campaign.families import asked
 from tuner.campaign.held_search import by_holding
 from tuner.campaign.local_search import start_of
+from tuner.campaign.refusals import USABLE
 from tuner.campaign.talk import Ask, Finished
 from tuner.campaign.types import StageKind, StageResult
 
@@ -103,7 +104,10 @@ def _narrow(
     while now.known and now.half_width > goal:
         left = pace.extra_windows - _added(config, results)
         needed = _needed_s(now, results, goal)
-        if left <= 0 or needed > _FUTILE * longest * left:
+        if left > 0 and needed > _FUTILE * longest * left and now.half_width > USABLE:
+            # Out of reach, but so wide it is no answer: some of the way is worth its minutes.
+            needed = _needed_s(now, results, USABLE)
+        elif left <= 0 or needed > _FUTILE * longest * left:
             break
         text = f"narrow the interval from {now.half_width:.1%}"
         length = min(max(needed, 0.35 * pace.measure_s), longest)

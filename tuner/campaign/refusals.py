@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from tuner.campaign.alone import hopeless
 from tuner.campaign.evidence import evidence, measured
 from tuner.campaign.server import ServerFit
 from tuner.campaign.types import StageKind, StageResult
+from tuner.interval import Interval
 from tuner.queueing.capacity import CapacityModel, Gate
 from tuner.slo import LatencyObjective, Slo, Verdict
 from tuner.stats.proportions import ShareEstimate, independent_share
@@ -21,6 +23,11 @@ FAR_WAITED = 1000
 """Requests that waited from which service in random order was told from order of arrival in
 20 of 20 campaigns; from 600 in 14 of 20."""
 ANCHOR_REQUESTS = 2000
+WIDEST = 0.5
+"""Half-width in ln rate beyond which a prediction is no answer."""
+USABLE = 0.15
+"""Half-width that is worth load even where the precision asked for is out of reach."""
+_WORST = 1.5
 
 
 def nothing_measured(results: Sequence[StageResult]) -> Gate:
@@ -181,6 +188,38 @@ def reach_gate(fit: ServerFit, limit_per_s: float, results: Sequence[StageResult
         if passed
         else f"hold load near {load:.3g}/s per instance for {ANCHOR_REQUESTS:,} more requests "
         f"(about {max(ANCHOR_REQUESTS / load, 1.0):.0f} s)",
+    )
+
+
+def width_gate(interval: Interval, requests: int) -> Gate:
+    """Is the predicted limit known well enough to be an answer at all?
+
+    Few requests of which the slowest decide leave it open by a factor; a number with such an
+    interval would be read without it.
+
+    Parameters
+    ----------
+    interval
+        Of the limit at the largest count that was measured.
+    requests
+        Those on one instance, from which the server was recovered.
+    """
+    low, mid, high = interval.low, interval.mid, interval.high
+    half = max(math.log(high / mid), math.log(mid / low) if low > 0.0 else math.inf)
+    passed = half <= WIDEST
+    wanted = requests * ((min(half, _WORST) / USABLE) ** 2 - 1.0)
+    return Gate(
+        "precision",
+        passed,
+        half,
+        f"an interval within a factor of {math.exp(WIDEST):.2g}",
+        f"{requests:,} requests on one instance leave the limit between {low:.3g} and "
+        f"{high:.3g}/s per instance"
+        + ("" if passed else ": the few slowest of them decide it, and that is no answer"),
+        None
+        if passed
+        else f"measure about {wanted:,.0f} more requests on one instance, at up to "
+        f"{0.85 * mid:.3g}/s, or set an SLO on a lower percentile",
     )
 
 
