@@ -18,7 +18,7 @@ from tuner.campaign.types import StageResult
 from tuner.campaign.verify import BOUND, CAREFUL, verification
 from tuner.slo import Slo
 
-QUICK = Effort(coarse=20_000, fine=100_000, routed=60_000)
+QUICK = Effort(coarse=20_000, fine=100_000, routed=60_000, member=20_000)
 _T = 2.06
 _STRUCTURE = ("batching", "state", "order")
 _FINAL_NOISE = 0.006

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.campaign.predict import Crossing, ServerModel
+from tuner.campaign.predict import (
+    Crossing,
+    ServerModel,
+    allowed_late,
+    logit,
+    survival,
+    warm_up_steps,
+)
 from tuner.campaign.server import ServerFit
-from tuner.queueing.erlang import erlang_c
-from tuner.queueing.latency_curve import demand_quantiles
+from tuner.fleet.batch import fifo_waits
 from tuner.slo import LatencyObjective
 from tuner.stats.requests import FloatArray
 
-MARGIN = 1.12
-"""The exponential tail misses a part of the spread: 1 % for lognormal demands, 5 % for
-bimodal and 15 % for exponential ones, against 400,000 simulated requests per server."""
-_POINTS = 500
-_HALVINGS = 22
-_NEWTON = 12
-_SOLVED = 1e-9
-_REACH = 0.6
+_LANES = 40
+_AT_ONCE = 16
+"""Servers simulated side by side: more share the interpreter, and take more memory."""
+_SATURATED = 0.995
+_REACH = 0.9
+_LONGEST = 0.3
+_SHORTEST = 0.01
+"""A step shorter than this says nothing about the slope."""
+_STEEPER = 3.0
+_LEAST_SLOPE = 0.5
+_LEAST_CLEAN = 0.3
 
 
 def resampled_models(fit: ServerFit, rng: np.random.Generator, members: int) -> list[ServerModel]:
@@ -29,68 +38,124 @@ def resampled_models(fit: ServerFit, rng: np.random.Generator, members: int) -> 
     return [fit.resampled(rng) for _ in range(members)]
 
 
-def shifts(
-    model: ServerModel, others: Sequence[ServerModel], objective: LatencyObjective, at: Crossing
-) -> FloatArray:
-    """ln(crossing of the other / crossing of the model), shape (len(others),).
+@dataclass(frozen=True, slots=True, eq=False)
+class Shifts:
+    """How far crossings lie from that of the model.
 
-    By the exponential tail of the wait with its exact decay rate, made to cross where the
-    simulation does. Simulating each server would put its own noise into the spread.
+    Parameters
+    ----------
+    log
+        ln(crossing of the other / crossing of the model), shape (n,).
+    noise
+        Standard deviation of each by simulating so few requests, shape (n,).
+    """
+
+    log: FloatArray
+    noise: FloatArray
+
+    def of_resampled(self, first: int) -> FloatArray:
+        """Those from ``first`` on, as if none had been simulated: drawn in by their noise."""
+        log = self.log[first:]
+        mean, variance = log.mean(), float(log.var(ddof=1))
+        if variance <= 0.0:
+            return log
+        clean = 1.0 - float(np.mean(self.noise[first:] ** 2)) / variance
+        return np.asarray(mean + max(clean, _LEAST_CLEAN) ** 0.5 * (log - mean))
+
+
+def shifts(
+    model: ServerModel,
+    others: Sequence[ServerModel],
+    objective: LatencyObjective,
+    at: Crossing,
+    rng: np.random.Generator,
+    requests: int,
+) -> Shifts:
+    """Where the objective is crossed by servers that differ a little from the model.
+
+    Every server is sent the same arrivals, and requests of the same rank among its demands:
+    what chance does to one it does to all, and the difference is that of the servers.
+
+    Parameters
+    ----------
+    model, others
+        The server whose crossing is known, and those to compare it with.
+    at
+        The crossing of ``model``.
+    rng
+        Of the arrivals and ranks.
+    requests
+        Simulated for each server and load.
 
     References
     ----------
-    Neuts and Takahashi (1981), Asymptotic behavior of the stationary distributions in the
-    GI/PH/c queue, Z. Wahrscheinlichkeitstheorie 57: the decay rate eta of the wait solves
-    E exp(eta S / c) = 1 + eta / lambda for Poisson arrivals.
+    Glasserman and Yao (1992), Some guidelines and guarantees for common random numbers,
+    Management Science 38.
     """
     servers = [model, *others]
-    demand = np.stack([demand_quantiles(s.demand_s, _POINTS) for s in servers])
-    room = objective.threshold_s - np.array([s.floor_s for s in servers])[:, None] - demand
-    fail = np.array([s.failure_share for s in servers])
-    goal = np.maximum((objective.allowance - fail) / (1.0 - fail), 1e-9)
-    workers = np.array([float(s.workers) for s in servers])
-
-    def late(rate: FloatArray, factor: float, rows: slice) -> FloatArray:
-        return _late(demand[rows], room[rows], rate, workers[rows], factor)
-
-    factor = 1.0
-    low, high = math.log(0.02), math.log(50.0)
-    first = np.array([at.rate_per_s])
-    for _ in range(_HALVINGS):
-        factor = math.exp(0.5 * (low + high))
-        above = float(late(first, factor, slice(0, 1))[0]) > goal[0]
-        low, high = (low, math.log(factor)) if above else (math.log(factor), high)
-    below = np.full(len(servers), at.rate_per_s * (1.0 - _REACH))
-    above_ = np.minimum(at.rate_per_s * (1.0 + _REACH), 0.999 * workers / demand.mean(axis=1))
-    for _ in range(_HALVINGS):
-        mid = 0.5 * (below + above_)
-        inside = late(mid, factor, slice(None)) < goal
-        below, above_ = np.where(inside, mid, below), np.where(inside, above_, mid)
-    return np.asarray(MARGIN * np.log(below[1:] / below[0]))
+    goal = logit(np.array([allowed_late(s, objective) for s in servers]))
+    most = np.log([_SATURATED * s.saturation_per_s / at.rate_per_s for s in servers])
+    draws = _Draws.of(model, at, rng, requests)
+    away = np.minimum(np.zeros(len(servers)), most)
+    late = draws.late(servers, objective, at.rate_per_s * np.exp(away))
+    # The model crosses where its long simulation says: what it misses here is taken off all.
+    own = logit(late[:1].mean(axis=1)) - goal[:1]
+    missed = logit(late.mean(axis=1)) - goal - own
+    slope = np.full(len(servers), max(at.slope / (1.0 - objective.allowance), _LEAST_SLOPE))
+    # One step by the slope of the model, and one by the slope that the first has shown.
+    moved = np.clip(-missed / slope, -_LONGEST, np.minimum(_LONGEST, most - away))
+    away = away + moved
+    late = draws.late(servers, objective, at.rate_per_s * np.exp(away))
+    seen = logit(late.mean(axis=1)) - goal - own
+    secant = np.divide(seen - missed, moved, out=slope.copy(), where=np.abs(moved) > _SHORTEST)
+    slope = np.clip(secant, slope / _STEEPER, slope * _STEEPER)
+    away = np.clip(away - seen / slope, -_REACH, np.minimum(_REACH, most))
+    return Shifts(np.asarray(away[1:] - away[0]), _noise(late, slope)[1:])
 
 
-def _late(
-    demand: FloatArray, room: FloatArray, rate: FloatArray, workers: FloatArray, factor: float
-) -> FloatArray:
-    """P(W + S > threshold) for each row of demands, with P(W > t) = C exp(-eta t)."""
-    waits = factor * erlang_c(workers, rate * demand.mean(axis=1))
-    eta = _decay(demand, rate, workers)
-    tail = waits[:, None] * np.exp(-eta[:, None] * np.maximum(room, 0.0))
-    return np.asarray(np.where(room < 0.0, 1.0, np.minimum(tail, 1.0)).mean(axis=1))
+def _noise(late: FloatArray, slope: FloatArray) -> FloatArray:
+    """Standard deviation of ln rate that is left of chance, for lanes of common arrivals."""
+    share = np.clip(late.mean(axis=1), 1e-7, 1.0 - 1e-7)
+    apart = (late / share[:, None] - late[:1] / share[0]).std(axis=1, ddof=1)
+    return np.asarray(apart / late.shape[1] ** 0.5 / (1.0 - share) / slope)
 
 
-def _decay(demand: FloatArray, rate: FloatArray, workers: FloatArray) -> FloatArray:
-    """Positive root of E exp(eta S / c) = 1 + eta / rate by Newton from the two-moment rate."""
-    mean = demand.mean(axis=1)
-    second = np.square(demand).mean(axis=1)
-    eta = 2.0 * (workers - rate * mean) * mean / second
-    for _ in range(_NEWTON):
-        power = np.exp(np.minimum(eta[:, None] * demand / workers[:, None], 60.0))
-        gap = power.mean(axis=1) - 1.0 - eta / rate
-        rise = (power * demand).mean(axis=1) / workers - 1.0 / rate
-        falling = rise <= 0.0
-        step = gap / np.where(falling, 1.0, rise)
-        eta = np.where(falling, 1.5 * eta, np.maximum(eta - step, 0.5 * eta))
-        if not falling.any() and bool(np.all(np.abs(step) <= _SOLVED * eta)):
-            break
-    return np.asarray(eta)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draws:
+    """Arrivals and ranks of demands that all servers share, shape (steps, lanes).
+
+    The first ``warm`` steps fill the empty lanes and do not count.
+    """
+
+    gap: FloatArray
+    rank: FloatArray
+    warm: int
+
+    @classmethod
+    def of(
+        cls, model: ServerModel, at: Crossing, rng: np.random.Generator, requests: int
+    ) -> _Draws:
+        steps = max(requests // _LANES, 400)
+        warm = warm_up_steps(model, at.rate_per_s, steps)
+        shape = (steps + warm, _LANES)
+        return cls(rng.standard_exponential(shape), rng.random(shape), warm)
+
+    def late(
+        self, servers: Sequence[ServerModel], objective: LatencyObjective, rate_per_s: FloatArray
+    ) -> FloatArray:
+        """Share of late requests of each server at its own load, shape (servers, lanes)."""
+        share = np.empty((len(servers), _LANES))
+        for workers in {s.workers for s in servers}:
+            mine = [i for i, s in enumerate(servers) if s.workers == workers]
+            for first in range(0, len(mine), _AT_ONCE):
+                some = mine[first : first + _AT_ONCE]
+                gaps = np.concatenate([self.gap / rate_per_s[i] for i in some], axis=1)
+                demand = np.concatenate([self._demand(servers[i]) for i in some], axis=1)
+                waits = fifo_waits(gaps, demand, workers)[self.warm :]
+                for i, own in zip(some, np.hsplit(waits, len(some)), strict=True):
+                    budget = objective.threshold_s - servers[i].floor_s
+                    share[i] = survival(servers[i].demand_s, budget, own).mean(axis=0)
+        return share
+
+    def _demand(self, server: ServerModel) -> FloatArray:
+        return np.asarray(server.demand_s[(self.rank * len(server.demand_s)).astype(np.int64)])

@@ -148,7 +148,9 @@ def estimate(
     plausible = fit.plausible()
     chance = np.array([w for w, _ in plausible])
     others = [m for _, m in plausible] + resampled_models(fit, rng, members)
-    shift = shifts(fit.model, others, objective, one)
+    requests = (effort or Effort()).member
+    found_shifts = shifts(fit.model, others, objective, one, rng, requests)
+    shift = np.append(found_shifts.log[: len(chance)], found_shifts.of_resampled(len(chance)))
     simulated = [(1, one)]
     if routing is Routing.LEAST_OUTSTANDING_REQUESTS:
         for n in _routed_counts(counts):

@@ -60,11 +60,12 @@ class ServerModel:
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How much to simulate: requests per load for the coarse and the fine pass, and for the
-    fine pass behind a router."""
+    fine pass behind a router, and for each plausible server."""
 
     coarse: int = 60_000
     fine: int = 600_000
     routed: int = 200_000
+    member: int = 40_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def crossing(
         A guess within a few per cent saves the coarse pass.
     """
     effort = effort or Effort()
-    allowed = _allowed(model, objective)
+    allowed = allowed_late(model, objective)
     if allowed <= 0.0 or model.unloaded_share(objective.threshold_s) >= objective.allowance:
         return None
     pooled = instances if routing is Routing.LEAST_OUTSTANDING_REQUESTS else 1
@@ -152,7 +153,7 @@ def forecasts(
     return tuple(result)
 
 
-def _allowed(model: ServerModel, objective: LatencyObjective) -> float:
+def allowed_late(model: ServerModel, objective: LatencyObjective) -> float:
     """Allowance left for slow successes once the failures have taken theirs."""
     return (objective.allowance - model.failure_share) / (1.0 - model.failure_share)
 
@@ -168,7 +169,7 @@ def _coarse(
     rates = _COARSE * model.saturation_per_s
     run = _Run.of(model, objective.threshold_s, rates, pooled, rng, effort.coarse // max(pooled, 1))
     share = np.maximum.accumulate([run.share(j)[0] for j in range(len(rates))])
-    return float(np.exp(_root(np.log(rates), _logit(share), _logit(np.array(allowed)))))
+    return float(np.exp(_root(np.log(rates), logit(share), logit(np.array(allowed)))))
 
 
 def _refine(
@@ -239,7 +240,7 @@ class _Run:
         else:
             waits = least_outstanding_waits(gaps, demand, model.workers, pooled, rng)
         waits = waits[warm:].reshape(steps, loads, lanes)
-        late = _survival(model.demand_s, threshold_s - model.floor_s, waits)
+        late = survival(model.demand_s, threshold_s - model.floor_s, waits)
         return cls(
             rates_per_s,
             late.mean(axis=0),
@@ -258,20 +259,20 @@ class _Run:
     def root(self, allowed: float) -> float:
         """ln rate at the crossing: quadratic inside the loads, straight outside."""
         x = np.log(self.rates_per_s)
-        y = _logit(self.late.mean(axis=1))
-        return _root(x, np.maximum.accumulate(y), float(_logit(np.array(allowed))))
+        y = logit(self.late.mean(axis=1))
+        return _root(x, np.maximum.accumulate(y), float(logit(np.array(allowed))))
 
     @property
     def slope(self) -> float:
         """d logit / d ln rate over the loads."""
-        y = _logit(self.late.mean(axis=1))
+        y = logit(self.late.mean(axis=1))
         x = np.log(self.rates_per_s)
         return max(float((y[-1] - y[0]) / (x[-1] - x[0])), 0.5)
 
     def root_noise(self) -> float:
         """Standard deviation of the crossing over independent groups of lanes."""
         parts = np.array_split(self.late, _GROUPS, axis=1)
-        shift = [float(_logit(p.mean(axis=1)).mean()) / self.slope for p in parts]
+        shift = [float(logit(p.mean(axis=1)).mean()) / self.slope for p in parts]
         return float(np.std(shift, ddof=1)) / math.sqrt(_GROUPS)
 
 
@@ -289,7 +290,7 @@ def warm_up_steps(model: ServerModel, rate_per_s: float, steps: int) -> int:
     return int(min(max(3.0 * relaxation, 100.0 + steps / 8.0), 1.0 * steps))
 
 
-def _survival(demand_s: FloatArray, budget_s: float, waits: FloatArray) -> FloatArray:
+def survival(demand_s: FloatArray, budget_s: float, waits: FloatArray) -> FloatArray:
     """P(demand > budget - wait), from a table: a search per request costs ten times more."""
     edges = np.linspace(0.0, max(budget_s, 1e-12), _TABLE + 1)
     over = 1.0 - np.searchsorted(demand_s, edges, side="right") / len(demand_s)
@@ -298,7 +299,8 @@ def _survival(demand_s: FloatArray, budget_s: float, waits: FloatArray) -> Float
     return np.asarray(table[index])
 
 
-def _logit(share: NDArray[np.float64]) -> FloatArray:
+def logit(share: NDArray[np.float64]) -> FloatArray:
+    """ln of the odds, for shares too near 0 or 1 as well."""
     p = np.clip(share, 1e-9, 1.0 - 1e-9)
     return np.asarray(np.log(p / (1.0 - p)))
 

@@ -17,6 +17,8 @@ from tuner.slo import Slo
 
 STEP = 0.02
 """Two more points of a class, the smallest change of mix worth a warning."""
+_REQUESTS = 400_000
+"""Simulated for each mix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +67,17 @@ def mix_sensitivity(
         return ()
     found = []
     for objective in slo.objectives:
-        at = crossing(base.model, objective, rng=np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        at = crossing(base.model, objective, rng=rng)
         if at is None:
             return ()
         moved = [base.reweighted(_moved(shares, i, step)) for i in range(len(classes))]
-        found.append((at.rate_per_s, np.expm1(shifts(base.model, moved, objective, at))))
-    _, change = min(found, key=lambda f: f[0])
+        change = shifts(base.model, moved, objective, at, rng, _REQUESTS).log
+        found.append((at.rate_per_s, np.expm1(change)))
+    _, least = min(found, key=lambda f: f[0])
     return tuple(
         MixSensitivity(name, float(share), step, float(c))
-        for name, share, c in zip(classes, shares, change, strict=True)
+        for name, share, c in zip(classes, shares, least, strict=True)
     )
 
 
