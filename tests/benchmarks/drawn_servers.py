@@ -43,6 +43,10 @@ from tuner.stats.proportions import clopper_pearson
 from tuner.stats.requests import FloatArray
 
 KINDS = ("fifo", "random order", "contention", "batching", "drift", "spells")
+FLAT = "flat"
+"""Servers whose services alone nearly take the allowance: how many requests there are hardly
+matters, and where it begins to is not for a few minutes of load to say."""
+NEARLY = 0.7
 CHANCES = (0.62, 0.10, 0.10, 0.10, 0.04, 0.04)
 CHANGING = {"drift": creeping, "spells": spells}
 QUANTILES = (0.9, 0.95, 0.99, 0.999)
@@ -203,6 +207,9 @@ def draw(seed: int) -> Drawn:
         if not _on_a_step(latency, threshold, 1.0 - quantile):
             break
     changing = CHANGING.get(kind)
+    alone = instance.service.sample(rng, PLAIN_REQUESTS) + network.floor_s
+    if instance.plain and np.mean(alone > threshold) > NEARLY * (1.0 - quantile):
+        kind = FLAT
     return Drawn(kind, instance, count, routing, network, quantile, threshold, rate, changing)
 
 
@@ -254,8 +261,9 @@ def campaigns(seeds: list[int], jobs: int, keep: Path | None) -> Iterator[Done]:
 
 def rows(done: list[Done]) -> list[Row]:
     """Figures by kind of server, and of all that do not change."""
-    steady = [d for d in done if d.kind not in CHANGING]
-    groups = {kind: [d for d in done if d.kind == kind] for kind in KINDS} | {"all steady": steady}
+    steady = [d for d in done if d.kind not in (FLAT, *CHANGING)]
+    kinds = (*KINDS, FLAT)
+    groups = {kind: [d for d in done if d.kind == kind] for kind in kinds} | {"all steady": steady}
     return [r for kind, mine in groups.items() if mine for r in _figures(kind, mine)]
 
 

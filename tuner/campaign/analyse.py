@@ -158,8 +158,7 @@ def _answer(
     gates: tuple[Gate, ...] = ()
     if fit is not None and fit.passed and objective.measure is Measure.LATENCY:
         answer, gates = _by_model(case, fit, objective, branch, weighted=weighted)
-        # Where the server is understood, load held around the limit knows no more than it.
-        if answer is not None or _unreachable(gates) or any(g.name == "precision" for g in gates):
+        if answer is not None or _unreachable(gates) or _too_flat(case, objective, gates):
             return answer, gates
     if weighted:
         return None, (*gates, mix_needs_model())
@@ -182,6 +181,16 @@ def _answer(
         return None, gates + more
     held, others = _by_load(case, found, branch)
     return held, gates + more + others
+
+
+def _too_flat(case: _Case, objective: LatencyObjective, gates: Sequence[Gate]) -> bool:
+    """Whether the server is understood and its limit hangs on few requests, not on load: windows
+    held around such a limit know no more, unless some load held the objective for certain."""
+    names = {g.name for g in gates if not g.passed}
+    if "near_unloaded" in names:
+        held = held_up_to(case.results, objective, case.routing)
+        return not any(rate > 0.0 for rate in held.values())
+    return "precision" in names
 
 
 def _held_beyond(

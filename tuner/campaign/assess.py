@@ -41,6 +41,7 @@ class Assessment:
     fit: ServerFit | None
     estimates: tuple[ModelEstimate, ...]
     unreachable: bool
+    near_unloaded: bool = False
     checked: dict[int, bool] = field(default_factory=dict, repr=False)
 
     @property
@@ -123,7 +124,7 @@ def assess(config: CampaignConfig, results: Sequence[StageResult]) -> Assessment
         one = estimate(fit, objective, counts, config.routing, rng, members=36, effort=QUICK)
         if one is None:
             certain = unreachable_gate(fit, objective).name == "unreachable"
-            return Assessment(config, fit, (), certain)
+            return Assessment(config, fit, (), certain, near_unloaded=not certain)
         found.append(one)
     return Assessment(config, fit, tuple(found), False)
 

@@ -29,6 +29,7 @@ FORMULA_ERROR = 0.02
 """Standard deviation of ln capacity by which the formula misses counts it was not fitted to."""
 _T = 2.07
 _ENSEMBLE = 12
+_LEAST_REFITS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +84,7 @@ def at_every_count(
     else:
         requests = dict(zip(found.counts, found.requests, strict=True))
         if several and fitted is not None:
-            gates = (_pooling_gate(fitted),)
+            gates = (_pooling_gate(fitted, found),)
         if gates and gates[0].passed and fitted is not None:
             counts = tuple(range(1, supported + 1))
             rates, members = _by_formula(found, fitted, counts, rng)
@@ -133,18 +134,28 @@ def _disagreement(fitted: CurveFit, found: DirectEstimate, counts: Sequence[int]
         at = {n: float(curve.capacity_per_s(found.objective, n)) for n in {*counts, *nearest}}
         if min(at.values()) > 0.0:
             rows.append([math.log(at[n] / at[m]) for n, m in zip(counts, nearest, strict=True)])
-    return np.std(rows, axis=0, ddof=1) if len(rows) > 2 else np.full(len(counts), math.inf)
+    return (
+        np.std(rows, axis=0, ddof=1)
+        if len(rows) >= _LEAST_REFITS
+        else np.full(len(counts), math.inf)
+    )
 
 
-def _pooling_gate(fitted: CurveFit) -> Gate:
+def _pooling_gate(fitted: CurveFit, found: DirectEstimate) -> Gate:
     """Do the instances act as one pool, and does the formula describe what was measured?"""
     pooling = fitted.curve.pooling
-    passed = fitted.residual_ok and fitted.pooling_ok
+    # Services of the lowest load alone may leave no room for what load was held at.
+    curves = (fitted.curve, *fitted.ensemble)
+    holding = sum(float(c.capacity_per_s(found.objective)) > 0.0 for c in curves[1:])
+    held = float(curves[0].capacity_per_s(found.objective)) > 0.0 and holding >= _LEAST_REFITS
+    passed = fitted.residual_ok and fitted.pooling_ok and held
     why = ""
     if not fitted.pooling_ok:
         why = ": instances that batch, or whose requests slow each other down, do not pool"
     elif not fitted.residual_ok:
         why = ": its shape is not that of a queue"
+    elif not held:
+        why = f": by it {found.objective.name} is missed even without load"
     return Gate(
         "pooling",
         passed,

@@ -25,6 +25,11 @@ from tuner.queueing.capacity import Gate
 from tuner.slo import LatencyObjective
 from tuner.stats.requests import FloatArray
 
+LEAST_SLOPE = 1.0
+"""d ln odds / d ln load, from far below the limit up to it, that a regression needs."""
+_FAR_BELOW = 0.2
+_LEAST_LATE = 10
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DirectEstimate:
@@ -110,7 +115,8 @@ def _one(
     # A search ends where the limit is: the better start when no single window is certain.
     start = span.mid_per_s if span.bounded else stages[-1].rate_per_s
     local = fit_local(stages, objective.allowance, start)
-    if local is not None and enough(local):
+    flat = _flat(stages, local, objective, count)
+    if local is not None and enough(local) and flat is None:
         draws = local.log_rate + printed_error(local) * rng.standard_t(local.freedom, members)
         return (local.interval(level), draws, local.requests, local.stages), _gate(
             count, True, local.exceedances, _said(local, count)
@@ -127,7 +133,45 @@ def _one(
         return (interval, draws, span.requests, span.stages), _gate(
             count, True, span.mid_per_s, sentence
         )
+    if flat is not None:
+        return None, flat
     return None, _gate(count, False, local.exceedances if local else 0.0, *_missing(span, count))
+
+
+def _flat(
+    stages: Sequence[StageEvidence], fit: LocalFit | None, objective: LatencyObjective, count: int
+) -> Gate | None:
+    """Why a regression says nothing: far below the limit nearly as many requests are late.
+
+    Windows around a limit that hardly depends on load lie on a level line, and where it crosses
+    the allowance is chance. None where the line rises.
+    """
+    if fit is None:
+        return None
+    log_limit, allowance = fit.log_rate, objective.allowance
+    below = [
+        s
+        for s in stages
+        if not s.overloaded and s.share.n and math.log(s.rate_per_s) < log_limit - _FAR_BELOW
+    ]
+    late, n = sum(s.share.count for s in below), sum(s.share.n for s in below)
+    if late < _LEAST_LATE:
+        return None
+    away = sum(s.share.n * (log_limit - math.log(s.rate_per_s)) for s in below) / n
+    odds = late / max(n - late, 1) * (1.0 - allowance) / allowance
+    slope = -math.log(odds) / away
+    if slope >= LEAST_SLOPE:
+        return None
+    return Gate(
+        f"flat_{count}",
+        False,
+        slope,
+        f"odds of being late that grow at least as fast as load (slope {LEAST_SLOPE:g})",
+        f"at {_instances(count)} {late / n:.2%} of requests are late at {math.exp(-away):.0%} of "
+        f"the load where {objective.name} allows {allowance:.2%}: load hardly matters, and where "
+        "it crosses the allowance is chance",
+        "relax the objective or set it on a lower percentile: the service alone nearly takes it",
+    )
 
 
 def enough(fit: LocalFit) -> bool:

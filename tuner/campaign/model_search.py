@@ -47,7 +47,7 @@ def by_model(
     if now.hopeless or now.fit is None:
         return (yield from _held(config, results, now, bracketed))
     if now.unreachable:
-        return Finished("unreachable", "the SLO is missed even when no request waits")
+        return _out_of_reach(now)
     if now.drifting is not None and now.drift_in_doubt:
         now = yield from _look_again(config, results, now)
     if now.drifting is not None:
@@ -56,8 +56,9 @@ def by_model(
     now = yield from _narrow(config, results, now, 2.0 * config.precision)
     if now.known:
         now = yield from _verify(config, results, now)
-    if now.known:
-        now = yield from _narrow(config, results, now, _AIM * config.precision)
+    now = yield from _narrow(config, results, now, _AIM * config.precision)
+    if now.near_unloaded or now.unreachable:
+        return _out_of_reach(now)
     now = yield from _second_look(config, results, now, base)
     if now.drift_in_doubt:
         now = yield from _look_again(config, results, now)
@@ -96,13 +97,29 @@ def _look_again(
     return assess(config, results)
 
 
+def _out_of_reach(now: Assessment) -> Finished:
+    if now.unreachable:
+        return Finished("unreachable", "the SLO is missed even when no request waits")
+    return Finished(
+        "not_reached", "about as many requests as the SLO allows are late even when none waits"
+    )
+
+
 def _narrow(
     config: CampaignConfig, results: list[StageResult], now: Assessment, goal: float
 ) -> Generator[Ask, StageResult, Assessment]:
-    """Add safe windows until the half-width is at most the goal, or not worth its minutes."""
+    """Add safe windows until the half-width is at most the goal, or not worth its minutes;
+    and while requests alone may or may not already miss the SLO."""
     pace, longest = config.pace, 2.0 * config.pace.measure_s
-    while now.known and now.half_width > goal:
+    while (now.known and now.half_width > goal) or now.near_unloaded:
         left = pace.extra_windows - _added(config, results)
+        if now.near_unloaded:
+            if left <= 0:
+                break
+            text, rate = "does any load hold the SLO?", _highest_safe_per_s(results)
+            results.append((yield Ask(StageKind.MEASURE, 1, rate, longest, text)))
+            now = assess(config, results)
+            continue
         needed = _needed_s(now, results, goal)
         if left > 0 and needed > _FUTILE * longest * left and now.half_width > USABLE:
             # Out of reach, but so wide it is no answer: some of the way is worth its minutes.
@@ -114,6 +131,11 @@ def _narrow(
         results.append((yield Ask(StageKind.MEASURE, 1, 0.85 * now.rate(1), length, text)))
         now = assess(config, results)
     return now
+
+
+def _highest_safe_per_s(results: Sequence[StageResult]) -> float:
+    held = [r for r in results if r.spec.kind is StageKind.MEASURE and r.spec.instance_count == 1]
+    return max(r.rate_per_instance_per_s for r in held)
 
 
 def _added(config: CampaignConfig, results: Sequence[StageResult]) -> int:
