@@ -208,7 +208,7 @@ def draw(seed: int) -> Drawn:
             break
     changing = CHANGING.get(kind)
     alone = instance.service.sample(rng, PLAIN_REQUESTS) + network.floor_s
-    if instance.plain and np.mean(alone > threshold) > NEARLY * (1.0 - quantile):
+    if kind == "fifo" and np.mean(alone > threshold) > NEARLY * (1.0 - quantile):
         kind = FLAT
     return Drawn(kind, instance, count, routing, network, quantile, threshold, rate, changing)
 

@@ -82,3 +82,12 @@ def test_under_random_routing_every_count_has_the_law_of_one(queue: Campaign) ->
     assert len(answer.by_count) == 8
     assert {c.rate_per_s.mid for c in answer.by_count} == {MM4_LIMIT}
     assert answer.gates == ()
+
+
+def test_a_formula_that_leaves_no_room_carries_nothing_over(queue: Campaign) -> None:
+    """By the services of the lowest load alone p99 is missed, though load was held inside it."""
+    answer = carried(queue, known(50.0, 58.0, Slo((LatencyObjective(0.99, 0.215),))))
+    assert [c.instance_count for c in answer.by_count] == [1, 2]
+    (gate,) = answer.gates
+    assert not gate.passed
+    assert "even without load" in gate.sentence
