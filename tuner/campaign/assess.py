@@ -33,8 +33,9 @@ class Assessment:
     """What the stages so far support.
 
     ``known``: the server is understood and every objective has a limit. ``unreachable``: some
-    objective is missed for certain even when nothing waits. ``checked`` remembers
-    the verification by number of stages, which is asked for more than once.
+    objective is missed for certain even when nothing waits; ``near_unloaded``: it may be, and
+    the requests so far do not tell. ``checked`` remembers the verification by number of stages,
+    which is asked for more than once.
     """
 
     config: CampaignConfig
