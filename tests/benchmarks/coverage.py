@@ -15,6 +15,7 @@ long simulation; the stored ones came from it.
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import json
@@ -81,16 +82,32 @@ def work(code: str, task: Task) -> Done:
 def code_of_today() -> str:
     """A fingerprint of the rooms that decide a campaign, of stock practice and of the servers.
 
-    The true limits are left out: campaigns do not know them.
+    The true limits are left out: campaigns do not know them; so are comments and docstrings.
     """
-    found = hashlib.sha256(Path(__file__).with_name("stock_practice.py").read_bytes())
+    found = hashlib.sha256(_meaning(Path(__file__).with_name("stock_practice.py")))
     for name, s in SCENARIOS.items():
         slower = getattr(s.slowdown, "__name__", "")
         found.update(repr((name, s.instance, s.p99_s, s.count, s.routing, slower)).encode())
     for room in ROOMS:
         for path in sorted((Path(tuner.__file__).parent / room).rglob("*.py")):
-            found.update(path.name.encode() + path.read_bytes())
+            found.update(path.name.encode() + _meaning(path))
     return found.hexdigest()[:12]
+
+
+def _meaning(path: Path) -> bytes:
+    """What a file does: its syntax tree without the strings that only tell of it."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        for name, inside in ast.iter_fields(node):
+            if isinstance(inside, list):
+                setattr(node, name, [child for child in inside if not _only_tells(child)])
+    return ast.dump(tree).encode()
+
+
+def _only_tells(node: object) -> bool:
+    """Whether a statement is a string by itself: the docstring of what stands before it."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def kept(path: Path | None, code: str) -> dict[Task, Done]:
