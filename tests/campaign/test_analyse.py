@@ -191,7 +191,7 @@ def test_a_cold_instance_does_not_spoil_the_answer() -> None:
 
 
 def test_a_long_record_is_thinned_to_what_the_answer_needs(stage: Stage) -> None:
-    latency = np.random.default_rng(1).uniform(0.01, 0.02, 80_000)
+    latency = np.random.default_rng(1).uniform(0.01, 0.02, 120_000)
     long = [stage(latency, index=i, rate_per_instance_per_s=500.0) for i in range(3)]
     kept = segments(long)
     assert len(kept) == 3

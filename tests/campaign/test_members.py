@@ -10,6 +10,7 @@ from campaign_samples import MM4_LIMIT, mm4_limit
 
 from tuner.campaign.members import Shifts, shifts
 from tuner.campaign.predict import Effort, ServerModel, crossing
+from tuner.queueing.mmc import sojourn_survival
 from tuner.slo import LatencyObjective
 
 OBJECTIVE = LatencyObjective(0.99, 0.3)
@@ -31,6 +32,10 @@ def test_a_slower_server_crosses_where_erlang_c_says(slower: float) -> None:
     exact = math.log(mm4_limit(0.99, 0.3 / slower) / slower / mm4_limit(0.99, 0.3))
     assert found.log[0] == 0.0
     assert found.log[1] == pytest.approx(exact, abs=0.004 + 0.1 * abs(exact))
+    assert found.odds[0] == 0.0
+    late = [float(sojourn_survival(0.3, at.rate_per_s, 4, 0.05 * s)) for s in (1.0, slower)]
+    odds = [math.log(p / (1.0 - p)) for p in late]
+    assert found.odds[1] == pytest.approx(odds[1] - odds[0], abs=0.01, rel=0.06)
     assert found.noise[1] < 0.006
 
 
@@ -58,10 +63,10 @@ def test_noise_of_simulating_is_taken_out_of_the_spread() -> None:
     rng = np.random.default_rng(4)
     true = 0.02 * rng.standard_normal(400)
     seen = true + 0.015 * rng.standard_normal(400)
-    found = Shifts(np.append(0.3, seen), np.full(401, 0.015)).of_resampled(1)
+    found = Shifts(np.append(0.3, seen), np.full(401, 0.015), np.zeros(401)).of_resampled(1)
     assert found.std() == pytest.approx(true.std(), rel=0.1)
     assert found.mean() == pytest.approx(seen.mean())
 
 
 def test_servers_all_alike_have_no_spread() -> None:
-    assert list(Shifts(np.zeros(3), np.zeros(3)).of_resampled(0)) == [0.0, 0.0, 0.0]
+    assert list(Shifts(np.zeros(3), np.zeros(3), np.zeros(3)).of_resampled(0)) == [0.0, 0.0, 0.0]

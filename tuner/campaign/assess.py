@@ -12,7 +12,7 @@ from tuner.campaign.config import CampaignConfig
 from tuner.campaign.evidence import evidence, measured, overloaded
 from tuner.campaign.model_based import ModelEstimate, estimate
 from tuner.campaign.predict import Effort
-from tuner.campaign.refusals import unreachable_gate
+from tuner.campaign.refusals import USABLE, unreachable_gate
 from tuner.campaign.server import CERTAIN_T, SUSPECT_T, ServerFit, fit_server
 from tuner.campaign.types import StageResult
 from tuner.campaign.verify import BOUND, CAREFUL, verification
@@ -79,7 +79,7 @@ class Assessment:
         return max(self._half_width(counts[-1]), _FIRST * self._half_width(counts[0]))
 
     def _half_width(self, count: int) -> float:
-        return _T * max(math.hypot(e.resampling(count), _FINAL_NOISE) for e in self.estimates)
+        return _T * max(e.scatter(count, _FINAL_NOISE, USABLE) for e in self.estimates)
 
     def rate(self, count: int) -> float:
         """Limit per instance: the least over the objectives."""

@@ -48,10 +48,13 @@ class Shifts:
         ln(crossing of the other / crossing of the model), shape (n,).
     noise
         Standard deviation of each by simulating so few requests, shape (n,).
+    odds
+        ln odds of being late at the crossing of the model, above those of the model, shape (n,).
     """
 
     log: FloatArray
     noise: FloatArray
+    odds: FloatArray
 
     def of_resampled(self, first: int) -> FloatArray:
         """Those from ``first`` on, as if none had been simulated: drawn in by their noise."""
@@ -101,6 +104,7 @@ def shifts(
     # The model crosses where its long simulation says: what it misses here is taken off all.
     own = logit(late[:1].mean(axis=1)) - goal[:1]
     missed = logit(late.mean(axis=1)) - goal - own
+    odds = missed[1:]
     slope = np.full(len(servers), max(at.slope / (1.0 - objective.allowance), _LEAST_SLOPE))
     # One step by the slope of the model, and one by the slope that the first has shown.
     moved = np.clip(-missed / slope, -_LONGEST, np.minimum(_LONGEST, most - away))
@@ -110,7 +114,7 @@ def shifts(
     secant = np.divide(seen - missed, moved, out=slope.copy(), where=np.abs(moved) > _SHORTEST)
     slope = np.clip(secant, slope / _STEEPER, slope * _STEEPER)
     away = np.clip(away - seen / slope, -_REACH, np.minimum(_REACH, most))
-    return Shifts(np.asarray(away[1:] - away[0]), _noise(late, slope)[1:])
+    return Shifts(np.asarray(away[1:] - away[0]), _noise(late, slope)[1:], odds)
 
 
 def _noise(late: FloatArray, slope: FloatArray) -> FloatArray:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tuner.campaign.members import resampled_models, shifts
+from tuner.campaign.level import SafeSide, fall_of_odds, is_level, safe_side
+from tuner.campaign.members import Shifts, resampled_models, shifts
 from tuner.campaign.predict import Crossing, Effort, ServerModel, crossing
 from tuner.campaign.server import ServerFit
 from tuner.campaign.types import Routing
@@ -58,6 +59,12 @@ class ModelEstimate:
         sample that misses the heaviest requests looks faster and surer than it is.
     log_most
         ln capacity that no count can pass: every worker always busy.
+    odds_spread
+        Standard deviation of the ln odds of being late at the limit.
+    alone
+        Part of the allowance that services alone take.
+    safe_sides
+        The curve below the limit by simulated count, where that is most of it; empty elsewhere.
     """
 
     objective: LatencyObjective
@@ -70,6 +77,9 @@ class ModelEstimate:
     crossings: tuple[tuple[int, Crossing], ...]
     lean: float = 0.0
     log_most: float = math.inf
+    odds_spread: float = 0.0
+    alone: float = 0.0
+    safe_sides: tuple[tuple[int, SafeSide], ...] = ()
 
     def resampling(self, count: int) -> float:
         """Spread of ln capacity at this count without the error of simulating."""
@@ -81,6 +91,23 @@ class ModelEstimate:
         """Standard deviation of ln capacity at this count."""
         return math.hypot(self.resampling(count), self.noise)
 
+    def scatter(self, count: int, noise: float, far: float) -> float:
+        """Standard deviation of ln capacity as it shrinks with the square root of the requests.
+
+        Parameters
+        ----------
+        noise
+            Of ln capacity, from the final simulation.
+        far
+            Where the curve below the limit is level: the standard deviation at which a load so
+            far below, in ln rate, is still told from the limit.
+        """
+        straight = math.hypot(self.resampling(count), noise)
+        side = self._safe_side(count)
+        if side is None:
+            return straight
+        return max(straight, far * self.odds_spread / side.fallen(-far))
+
     def interval(self, count: int, level: float) -> Interval:
         """Quantiles of the mixture of plausible servers, with t for few blocks of time."""
         at = self.counts.index(count)
@@ -89,6 +116,10 @@ class ModelEstimate:
         low -= self.lean * float(self.log_resampled[:, at].std(ddof=1))
         high = min(high, self.log_most)
         mid = min(mid, high)
+        side = self._safe_side(count)
+        if side is not None:
+            away = _student(1.0 - tail) * self.odds_spread
+            low = min(low, mid + side.where(fall_of_odds(away, self.alone)))
         low = min(low, mid)
         return Interval(math.exp(low), math.exp(mid), math.exp(high), level)
 
@@ -104,6 +135,11 @@ class ModelEstimate:
         away = self.log_resampled - self.log_resampled.mean(axis=0)
         noise = self.noise * rng.standard_normal((count, 1))
         return np.asarray(np.minimum(self.log_plausible[picked] + away + noise, self.log_most))
+
+    def _safe_side(self, count: int) -> SafeSide | None:
+        """The curve at the largest simulated count up to this one: more are steeper."""
+        known = [side for n, side in self.safe_sides if n <= count]
+        return known[-1] if known else None
 
     def _centre(self, at: int) -> float:
         return float(self.chance @ self.log_plausible[:, at])
@@ -161,6 +197,13 @@ def estimate(
     log = np.column_stack(
         [math.log(rate) + _members(fit, one, rate, shift, larger) for rate in predicted]
     )
+    alone, spread = fit.model.unloaded_share(objective.threshold_s) / objective.allowance, 0.0
+    sides: tuple[tuple[int, SafeSide], ...] = ()
+    if is_level(fit.model, objective):
+        # Slow requests are at least as scattered as independent ones.
+        least = math.sqrt(alone / objective.allowance / len(fit.work.demand_s))
+        spread = max(_odds_spread(found_shifts, chance), least)
+        sides = _safe_sides(fit.model, objective, simulated, routing, rng, effort or Effort())
     found = ModelEstimate(
         objective,
         tuple(counts),
@@ -172,9 +215,48 @@ def estimate(
         tuple(simulated),
         lean(fit.work.demand_s),
         full + _T * float(larger[len(chance) :].std(ddof=1)),
+        spread,
+        alone,
+        sides,
     )
     medians = [found.interval(n, 0.95).mid for n in counts]
     return replace(found, rate_per_s=np.array(medians))
+
+
+def _odds_spread(found: Shifts, chance: FloatArray) -> float:
+    """Standard deviation over plausible servers and over other requests to the same one."""
+    kinds, resampled = found.odds[: len(chance)], found.odds[len(chance) :]
+    between = float(chance @ (kinds - chance @ kinds) ** 2)
+    return math.sqrt(between + float(resampled.var(ddof=1)))
+
+
+def _safe_sides(
+    model: ServerModel,
+    objective: LatencyObjective,
+    simulated: Sequence[tuple[int, Crossing]],
+    routing: Routing,
+    rng: np.random.Generator,
+    effort: Effort,
+) -> tuple[tuple[int, SafeSide], ...]:
+    found = []
+    for n, at in simulated:
+        side = safe_side(
+            model,
+            objective,
+            at,
+            instances=n,
+            routing=routing,
+            rng=rng,
+            requests=effort.routed,
+        )
+        found.append((n, side))
+    return tuple(found)
+
+
+def _student(q: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(_FREEDOM, q))
 
 
 def _routed_counts(counts: Sequence[int]) -> tuple[int, ...]:

@@ -153,6 +153,23 @@ def forecasts(
     return tuple(result)
 
 
+def late_log_odds(
+    model: ServerModel,
+    threshold_s: float,
+    rates_per_s: Sequence[float] | FloatArray,
+    *,
+    instances: int,
+    routing: Routing,
+    rng: np.random.Generator,
+    requests: int,
+) -> FloatArray:
+    """ln odds that a request which does not fail is late, at each rate per instance, shape (k,);
+    all rates share their arrivals and demands, so that differences are those of load."""
+    pooled = instances if routing is Routing.LEAST_OUTSTANDING_REQUESTS else 1
+    run = _Run.of(model, threshold_s, np.asarray(rates_per_s, float), pooled, rng, requests)
+    return logit(run.late.mean(axis=1))
+
+
 def allowed_late(model: ServerModel, objective: LatencyObjective) -> float:
     """Allowance left for slow successes once the failures have taken theirs."""
     return (objective.allowance - model.failure_share) / (1.0 - model.failure_share)
