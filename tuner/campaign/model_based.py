@@ -29,6 +29,8 @@ _HALVINGS = 50
 _T = 2.07
 _LEAST_SPREAD = 1e-9
 _MOST_LEAN = 1.5
+_MOST_FALL = 3.0
+"""Of ln odds: enough to say that far more requests are needed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +108,8 @@ class ModelEstimate:
         side = self._safe_side(count)
         if side is None:
             return straight
-        return max(straight, far * self.odds_spread / side.fallen(-far))
+        believed = min(-fall_of_odds(_T * self.odds_spread, self.alone), _MOST_FALL)
+        return max(straight, far * believed / side.fallen(-far) / _T)
 
     def interval(self, count: int, level: float) -> Interval:
         """Quantiles of the mixture of plausible servers, with t for few blocks of time."""
