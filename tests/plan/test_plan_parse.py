@@ -152,6 +152,12 @@ def test_a_bad_value_is_named_by_its_key(old: str, new: str, key: str, tmp_path:
     assert keys(GOOD.replace(old, new), tmp_path) == [key]
 
 
+@pytest.mark.parametrize("rates", ["[]", "3", '"fast"'])
+def test_what_is_neither_the_word_nor_a_list_is_told_of_both(rates: str) -> None:
+    with pytest.raises(PlanError, match=r'load\.rates: is not allowed .*"auto", or requests per'):
+        parse(GOOD.replace('body = "{}"', f'body = "{{}}"\nrates = {rates}'))
+
+
 def test_flags_override_keys_and_are_checked_like_them() -> None:
     plan = parse_plan(
         GOOD, source="t", base_dir=Path(), overrides={"slo.p99_ms": 250.0, "load.workers": 2}

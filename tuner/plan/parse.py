@@ -230,7 +230,10 @@ def _problems(table: str, model: type[Table], error: ValidationError) -> Iterato
         message = str(item["msg"]).replace("Input should", "must").replace("String should", "must")
         allowed = _allowed(model, parts[0]) if parts else None
         shown = value.get(parts[-1]) if isinstance(value, dict) and not parts else value
-        yield Problem(key, message, shown, allowed if "pattern" in context else None)
+        # A word or a list: the error about the word alone would hide that a list is allowed.
+        either = any(str(p).startswith("literal[") for p in item["loc"])
+        message = "is not allowed" if either else message
+        yield Problem(key, message, shown, allowed if either or "pattern" in context else None)
 
 
 def _allowed(model: type[Table], field: str) -> str | None:
@@ -245,6 +248,7 @@ def _allowed(model: type[Table], field: str) -> str | None:
         "url": "http:// or https://",
         "endpoint_url": "http:// or https://",
         "instance_type": "an ml.* type such as ml.m5.xlarge",
+        "rates": '"auto", or requests per second per instance such as [40, 80, 120]',
         "lose": '"none", "1 instance", "2 instances", ..., "1 zone of 3"',
     }
     return texts.get(field)
