@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.campaign.predict import Crossing, ServerModel, late_log_odds
+from tuner.campaign.predict import Crossing, ServerModel, forecasts, logit
 from tuner.campaign.types import Routing
 from tuner.slo import LatencyObjective
 from tuner.stats.requests import FloatArray
@@ -88,14 +88,15 @@ def safe_side(
     requests: int,
 ) -> SafeSide:
     """Simulate the loads below a limit, all with the same arrivals and demands."""
-    rates = at.rate_per_s * np.exp(-_BELOW)
-    odds = late_log_odds(
+    expected = forecasts(
         model,
         objective.threshold_s,
-        rates,
+        at.rate_per_s * np.exp(-_BELOW),
         instances=instances,
         routing=routing,
         rng=rng,
         requests=requests,
     )
+    fail = model.failure_share
+    odds = logit((np.array([f.share for f in expected]) - fail) / (1.0 - fail))
     return SafeSide(-_BELOW, np.minimum.accumulate(odds - odds[0]))

@@ -135,7 +135,7 @@ def crossing(
 def forecasts(
     model: ServerModel,
     threshold_s: float,
-    rates_per_s: Sequence[float],
+    rates_per_s: Sequence[float] | FloatArray,
     *,
     instances: int = 1,
     routing: Routing = Routing.RANDOM,
@@ -151,23 +151,6 @@ def forecasts(
         share, inflation = run.share(j)
         result.append(Forecast(fail + (1.0 - fail) * share, inflation))
     return tuple(result)
-
-
-def late_log_odds(
-    model: ServerModel,
-    threshold_s: float,
-    rates_per_s: Sequence[float] | FloatArray,
-    *,
-    instances: int,
-    routing: Routing,
-    rng: np.random.Generator,
-    requests: int,
-) -> FloatArray:
-    """ln odds that a request which does not fail is late, at each rate per instance, shape (k,);
-    all rates share their arrivals and demands, so that differences are those of load."""
-    pooled = instances if routing is Routing.LEAST_OUTSTANDING_REQUESTS else 1
-    run = _Run.of(model, threshold_s, np.asarray(rates_per_s, float), pooled, rng, requests)
-    return logit(run.late.mean(axis=1))
 
 
 def allowed_late(model: ServerModel, objective: LatencyObjective) -> float:
