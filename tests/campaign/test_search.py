@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from tuner.campaign.config import CampaignConfig, Limits, demo_config
-from tuner.campaign.rehearse import Campaign, rehearse, run_campaign
+from tuner.campaign.rehearse import (
+    Campaign,
+    Rehearsed,
+    each_rehearsed,
+    expectation,
+    run_campaign,
+)
 from tuner.campaign.remaining import estimate_remaining
 from tuner.campaign.search import Finished, next_action
 from tuner.campaign.types import Routing, StageKind, StageResult, StageSpec
@@ -196,8 +203,9 @@ def test_the_demo_takes_about_ninety_seconds_and_finds_the_limit_within_ten_perc
 def test_a_rehearsal_says_what_to_expect() -> None:
     fleet = FleetSpec(InstanceSpec(ServiceTime.lognormal(0.02, 0.6), 4))
     quick = demo_config(Slo((LatencyObjective(0.99, 0.12),)))
-    limits = replace(quick.limits, price_per_instance_hour_usd=0.23)
-    expected = rehearse(replace(quick, limits=limits), fleet, n_campaigns=2, seed=5)
+    done = list(each_rehearsed(quick, fleet, n_campaigns=2, seed=5))
+    expected = expectation(done, 0.23)
+    assert expected.campaigns == 2
     assert expected.answered == 1.0
     assert 1.2 < expected.minutes <= expected.minutes_p90 < 1.8
     assert expected.cost_usd is not None
@@ -205,6 +213,19 @@ def test_a_rehearsal_says_what_to_expect() -> None:
     assert 0.23 * 90 / 3600 < expected.cost_usd < 0.23 * 4 * 100 / 3600
     assert expected.capacity_per_s == pytest.approx(170.0, rel=0.1)
     assert 0.0 < expected.precision < 0.2
+
+
+def test_campaigns_without_an_answer_are_counted_and_lend_no_precision() -> None:
+    met = Rehearsed(10.0, 1000.0, 0.2, 0.04, 60.0, "MET")
+    refused = Rehearsed(20.0, 3000.0, 0.4, math.nan, math.nan, "INCONCLUSIVE")
+    found = expectation([met, refused, replace(met, precision=0.06, capacity_per_s=62.0)])
+    assert found.answered == pytest.approx(2 / 3)
+    assert (found.minutes, found.requests, found.cost_usd) == (10.0, 1000.0, None)
+    assert found.precision == pytest.approx(0.05)
+    assert found.capacity_per_s == pytest.approx(61.0)
+    assert found.verdicts == (("INCONCLUSIVE", 1), ("MET", 2))
+    with pytest.raises(ValueError, match="nothing was rehearsed"):
+        expectation([])
 
 
 def test_least_outstanding_verifies_at_the_count_of_the_plan() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tuner.campaign.rehearse import Rehearsed
 from tuner.cli import main
 from tuner.emulator.presets import preset_text
 
@@ -39,6 +41,31 @@ def rehearsed(
 
 def capacity(text: str) -> float:
     return float(re.findall(r"capacity +([\d.]+)", text)[-1])
+
+
+@pytest.mark.parametrize("finished", [0, 2])
+def test_ctrl_c_keeps_the_campaigns_that_were_finished(
+    finished: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken_off(*_: object, **__: object) -> Iterator[Rehearsed]:
+        for minutes in (9.0, 11.0)[:finished]:
+            yield Rehearsed(minutes, 5e4, 0.2, 0.04, 200.0, "MET")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tuner.commands.rehearse.each_rehearsed", broken_off)
+    plan = PLAN.format(endpoint='kind = "emulator"\npreset = "demo"', slo="p99_ms = 150", load=BODY)
+    code, out, err = rehearsed(tmp_path, capsys, plan, "--campaigns", "7", "--plain")
+    assert code == 130
+    assert "campaign 1 of 7" in err
+    if finished:
+        assert "from 2 of 7 campaigns" in err
+        assert "2 campaigns of this plan" in out
+        assert "load       10.0 min" in out
+    else:
+        assert out == ""
 
 
 def test_every_type_is_rehearsed_against_its_own_model(

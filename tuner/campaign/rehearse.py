@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from tuner.campaign.virtual import VirtualBackend
 from tuner.fleet.spec import FleetSpec
 from tuner.queueing.capacity import CapacityModel
 from tuner.slo import Verdict
+from tuner.stats.requests import FloatArray
 from tuner.units import s_to_h
 
 
@@ -106,15 +107,27 @@ def judge(config: CampaignConfig, campaign: Campaign) -> CapacityModel:
     )
 
 
-def rehearse(
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What one campaign took, and what it found; NaN where it gave no answer."""
+
+    minutes: float
+    requests: float
+    instance_hours: float
+    precision: float
+    capacity_per_s: float
+    verdict: str
+
+
+def each_rehearsed(
     config: CampaignConfig,
     fleet: FleetSpec,
     n_campaigns: int = 20,
     seed: int = 1,
     *,
     backend: Callable[[int], LoadBackend] | None = None,
-) -> Rehearsal:
-    """Run campaigns against a stated fleet in virtual time.
+) -> Iterator[Rehearsed]:
+    """Run campaigns against a stated fleet in virtual time, one after the other.
 
     Parameters
     ----------
@@ -126,50 +139,58 @@ def rehearse(
         How many, and the seed of the first.
     backend
         Makes the backend of a run from its seed; None simulates ``fleet``.
-
-    Raises
-    ------
-    ValueError
-        If ``n_campaigns`` is below 1.
     """
-    if n_campaigns < 1:
-        raise ValueError(f"n_campaigns must be at least 1: {n_campaigns}")
     make = backend or (lambda s: VirtualBackend(fleet, seed=s))
-    rows, verdicts = [], []
     for run in range(n_campaigns):
         own = config.with_seed(seed + run)
         campaign = run_campaign(own, make(seed + run))
         model = judge(own, campaign)
         met = model.verdict is Verdict.MET
         first = model.by_count[0].rate_per_s if met else None
-        verdicts.append(model.verdict.value)
-        rows.append(
-            (
-                campaign.load_s / 60.0,
-                campaign.requests,
-                campaign.instance_hours,
-                first.relative_half_width if first else math.nan,
-                first.mid if first else math.nan,
-            )
+        yield Rehearsed(
+            campaign.load_s / 60.0,
+            campaign.requests,
+            campaign.instance_hours,
+            first.relative_half_width if first else math.nan,
+            first.mid if first else math.nan,
+            model.verdict.value,
         )
-    table = np.array(rows)
-    price = config.limits.price_per_instance_hour_usd
-    answered = np.isfinite(table[:, 4])
+
+
+def expectation(
+    done: Sequence[Rehearsed], price_per_instance_hour_usd: float | None = None
+) -> Rehearsal:
+    """What finished rehearsals let one expect.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    if not done:
+        raise ValueError("nothing was rehearsed")
+    minutes = np.array([d.minutes for d in done])
+    requests = np.array([d.requests for d in done])
+    hours = np.array([d.instance_hours for d in done])
+    answered = [d for d in done if math.isfinite(d.capacity_per_s)]
+    precision = np.array([d.precision for d in answered])
+    verdicts = [d.verdict for d in done]
+    price = price_per_instance_hour_usd
     return Rehearsal(
-        campaigns=n_campaigns,
-        minutes=float(np.median(table[:, 0])),
-        minutes_p90=float(np.quantile(table[:, 0], 0.9)),
-        requests=float(np.median(table[:, 1])),
-        requests_p90=float(np.quantile(table[:, 1], 0.9)),
-        cost_usd=None if price is None else float(np.median(table[:, 2])) * price,
-        cost_usd_p90=None if price is None else float(np.quantile(table[:, 2], 0.9)) * price,
-        precision=_over(table[answered, 3], 0.5),
-        precision_p90=_over(table[answered, 3], 0.9),
-        answered=float(np.mean(answered)),
-        capacity_per_s=_over(table[answered, 4], 0.5),
+        campaigns=len(done),
+        minutes=float(np.median(minutes)),
+        minutes_p90=float(np.quantile(minutes, 0.9)),
+        requests=float(np.median(requests)),
+        requests_p90=float(np.quantile(requests, 0.9)),
+        cost_usd=None if price is None else float(np.median(hours)) * price,
+        cost_usd_p90=None if price is None else float(np.quantile(hours, 0.9)) * price,
+        precision=_over(precision, 0.5),
+        precision_p90=_over(precision, 0.9),
+        answered=len(answered) / len(done),
+        capacity_per_s=_over(np.array([d.capacity_per_s for d in answered]), 0.5),
         verdicts=tuple((v, verdicts.count(v)) for v in sorted(set(verdicts))),
     )
 
 
-def _over(values: np.ndarray[tuple[int], np.dtype[np.float64]], q: float) -> float:
+def _over(values: FloatArray, q: float) -> float:
     return float(np.quantile(values, q)) if len(values) else math.inf

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.campaign.rehearse import Rehearsal, rehearse
+from tuner.campaign.rehearse import Rehearsal, Rehearsed, each_rehearsed, expectation
 from tuner.campaign.types import Routing
 from tuner.campaign.virtual import PayloadClass, Streaming, VirtualBackend
 from tuner.commands.inputs import campaign_of, price_in
+from tuner.commands.interrupts import terminable
 from tuner.commands.legs import Leg, legs_of
 from tuner.commands.session import payloads_of
-from tuner.commands.ui import Ui
+from tuner.commands.ui import Tick, Ui
 from tuner.emulator.options import Options, spec_of
 from tuner.emulator.spec import EmulatorSpec
 from tuner.errors import InputError
@@ -22,27 +24,36 @@ from tuner.workload.payloads import PayloadSet
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsed:
-    """One campaign of the plan, and what to expect of it."""
+class RehearsedLeg:
+    """One campaign of the plan, and what to expect of it; ``whole`` unless it was broken off."""
 
     leg: Leg
     model: str
     found: Rehearsal
+    whole: bool
 
 
 def main(args: argparse.Namespace, ui: Ui) -> int:
     """Rehearse every campaign of the plan against a stated server model."""
     legs = legs_of(load_plan(Path(args.plan)))
-    done = [_rehearse(leg, args, ui) for leg in legs]
+    done: list[RehearsedLeg] = []
+    for leg in legs:
+        done.append(_rehearse(leg, args, ui))
+        if not done[-1].whole:
+            break
+    whole = all(r.whole for r in done)
     texts = [rehearsal_text(r.leg.plan, r.found) for r in done]
-    if len(done) > 1:
+    if len(legs) > 1:
         texts = [f"{r.leg.name} (model {r.model}): {t}" for r, t in zip(done, texts, strict=True)]
-        texts.append(total_text([r.found for r in done]))
+        if whole:
+            texts.append(total_text([r.found for r in done]))
     ui.result("\n".join(texts))
+    if not whole:
+        return 130
     return 0 if all(r.found.answered > 0.0 for r in done) else 4
 
 
-def _rehearse(leg: Leg, args: argparse.Namespace, ui: Ui) -> Rehearsed:
+def _rehearse(leg: Leg, args: argparse.Namespace, ui: Ui) -> RehearsedLeg:
     plan = leg.plan
     spec = model_of(leg, args.preset, args.spec)
     fleet = spec.variants[0].fleet
@@ -61,9 +72,9 @@ def _rehearse(leg: Leg, args: argparse.Namespace, ui: Ui) -> Rehearsed:
         if plan.endpoint.streaming
         else None
     )
-    ui.say(f"rehearsing {args.campaigns} campaigns against {spec.name}")
+    ui.say(f"rehearsing {_campaigns(args.campaigns)} against {spec.name}")
     sized = len(classes) > 1 or fleet.instance.per_byte_s > 0.0
-    found = rehearse(
+    runs = each_rehearsed(
         config,
         fleet,
         n_campaigns=args.campaigns,
@@ -72,7 +83,34 @@ def _rehearse(leg: Leg, args: argparse.Namespace, ui: Ui) -> Rehearsed:
             fleet, seed=seed, classes=classes if sized else (), streaming=streaming
         ),
     )
-    return Rehearsed(leg, spec.name, found)
+    done = _watched(runs, args.campaigns, ui)
+    found = expectation(done, config.limits.price_per_instance_hour_usd)
+    return RehearsedLeg(leg, spec.name, found, len(done) == args.campaigns)
+
+
+def _watched(runs: Iterator[Rehearsed], of: int, ui: Ui) -> list[Rehearsed]:
+    """Every campaign, with the time left; after Ctrl-C those that were finished.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If none was.
+    """
+    done: list[Rehearsed] = []
+    begun = time.monotonic()
+    try:
+        with terminable(), ui.live():
+            while len(done) < of:
+                gone = time.monotonic() - begun
+                left = gone / len(done) * (of - len(done)) if done else None
+                headline = f"campaign {len(done) + 1} of {of}"
+                ui.tick(Tick(headline, gone, left, len(done) / of))
+                done.append(next(runs))
+    except KeyboardInterrupt:
+        if not done:
+            raise
+        ui.warn(f"stopped: what follows is from {len(done)} of {_campaigns(of)}")
+    return done
 
 
 def model_of(leg: Leg, preset: str | None, spec_file: str | None) -> EmulatorSpec:
@@ -122,7 +160,7 @@ def rehearsal_text(plan: Plan, found: Rehearsal) -> str:
     )
     verdicts = ", ".join(f"{name} {count}" for name, count in found.verdicts)
     return (
-        f"{found.campaigns} campaigns of this plan ({plan.slo.describe()}), in virtual time:\n"
+        f"{_campaigns(found.campaigns)} of this plan ({plan.slo.describe()}), in virtual time:\n"
         f"  load       {found.minutes:.1f} min (nine in ten under {found.minutes_p90:.1f})\n"
         f"  requests   {found.requests:,.0f} (nine in ten under {found.requests_p90:,.0f})\n"
         f"  instances  {cost}\n"
@@ -130,6 +168,10 @@ def rehearsal_text(plan: Plan, found: Rehearsal) -> str:
         f"  answered   {found.answered:.0%} ({verdicts})\n"
         f"  capacity   {found.capacity_per_s:.4g} requests/s per instance for this model"
     )
+
+
+def _campaigns(count: int) -> str:
+    return f"{count} campaign{'' if count == 1 else 's'}"
 
 
 def total_text(found: Sequence[Rehearsal]) -> str:
