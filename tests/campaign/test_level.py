@@ -9,7 +9,7 @@ import pytest
 from campaign_samples import MM4, ask, mm4_limit, staircase
 from scipy.stats import binomtest
 
-from tuner.campaign.level import SafeSide, fall_of_odds, is_level, safe_side
+from tuner.campaign.level import SafeSide, fall_of_odds, is_level, safe_side, taken_alone
 from tuner.campaign.predict import Effort, ServerModel, crossing
 from tuner.campaign.server import fit_server
 from tuner.campaign.types import Routing
@@ -61,9 +61,9 @@ def test_beyond_what_the_services_alone_are_late_there_is_no_lower_end() -> None
 
 def test_only_services_near_the_allowance_make_a_level_curve() -> None:
     model = ServerModel(4, 0.0, exponential(0.05))
-    assert is_level(model, OBJECTIVE)
+    assert is_level(taken_alone(model, OBJECTIVE))
     # 0.25 % of services take longer than 300 ms, the scenario of most other tests.
-    assert not is_level(model, LatencyObjective(0.99, 0.3))
+    assert not is_level(taken_alone(model, LatencyObjective(0.99, 0.3)))
 
 
 @pytest.mark.parametrize("late", [12, 40, 900])

@@ -20,15 +20,20 @@ from tuner.slo import LatencyObjective
 from tuner.stats.requests import FloatArray
 
 _MOST_ALONE = 0.5
-"""Services that alone take more than this share of the allowance make a level curve."""
+"""Services that alone take more than this part of the allowance make a level curve."""
 _BELOW = np.array([0.0, 0.03, 0.07, 0.12, 0.18, 0.25, 0.35, 0.5, 0.75, 1.1])
 """How far below the limit the curve is known, in ln rate: a limit a third as large is no
 answer, however much further it may reach."""
 
 
-def is_level(model: ServerModel, objective: LatencyObjective) -> bool:
-    """Whether so many requests are late when nobody waits that load has little say."""
-    return model.unloaded_share(objective.threshold_s) > _MOST_ALONE * objective.allowance
+def taken_alone(model: ServerModel, objective: LatencyObjective) -> float:
+    """Part of the allowance that requests take which are late when nobody waits."""
+    return model.unloaded_share(objective.threshold_s) / objective.allowance
+
+
+def is_level(alone: float) -> bool:
+    """Whether services take so much of the allowance that load has little say."""
+    return alone > _MOST_ALONE
 
 
 def fall_of_odds(deviation: float, alone: float) -> float:

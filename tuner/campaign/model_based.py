@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tuner.campaign.level import SafeSide, fall_of_odds, is_level, safe_side
+from tuner.campaign.level import SafeSide, fall_of_odds, is_level, safe_side, taken_alone
 from tuner.campaign.members import Shifts, resampled_models, shifts
 from tuner.campaign.predict import Crossing, Effort, ServerModel, crossing
 from tuner.campaign.server import ServerFit
@@ -200,9 +200,9 @@ def estimate(
     log = np.column_stack(
         [math.log(rate) + _members(fit, one, rate, shift, larger) for rate in predicted]
     )
-    alone, spread = fit.model.unloaded_share(objective.threshold_s) / objective.allowance, 0.0
+    alone, spread = taken_alone(fit.model, objective), 0.0
     sides: tuple[tuple[int, SafeSide], ...] = ()
-    if is_level(fit.model, objective):
+    if is_level(alone):
         # Slow requests are at least as scattered as independent ones.
         least = math.sqrt(alone / objective.allowance / len(fit.work.demand_s))
         spread = max(_odds_spread(found_shifts, chance), least)
